@@ -1,0 +1,354 @@
+"""Evidence: everything measured on artifacts beside their baseline, and the verdict on it. Data only.
+
+All of it is frozen, free of torch, and goes to JSON and back without loss (`to_json`, `from_json`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from compress.errors import StoreError
+
+SCHEMA = 1
+
+LatencyVerdict = Literal["FASTER", "SAME", "SLOWER", "UNKNOWN"]
+GateStatus = Literal["PASS", "FAIL", "INCONCLUSIVE", "INCOMPARABLE"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval `[low, high]` at `level`, and the method that gave it."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of quality of a candidate beside its baseline, on the same rows.
+
+    `difference` is candidate minus baseline, with a paired interval. `value` may be None where the rows do not
+    define it; `note` then says why.
+    """
+
+    name: str
+    value: float | None
+    baseline: float | None
+    difference: float | None
+    interval: Interval | None
+    higher_is_better: bool
+    rows: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an artifact's outputs are from those of its reference, over the same rows.
+
+    `sqnr_db` is 10 log10(sum ref^2 / sum (ref - got)^2), None where both are equal. `label_agreement` is the share
+    of rows with the same decision at the cut-off.
+    """
+
+    reference: str
+    rows: int
+    output: str
+    max_abs: float
+    sqnr_db: float | None
+    label_agreement: float | None
+    reference_range: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate time / baseline time over interleaved pairs of processes."""
+
+    baseline: str
+    ratio: float
+    interval: Interval
+    verdict: LatencyVerdict
+    tolerance: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one artifact on one target, milliseconds a call at batch `batch`.
+
+    `samples` keeps every process: one tuple of per-call milliseconds (a block's mean where a call is too short to
+    be timed alone). Percentiles that the samples cannot carry are None.
+    """
+
+    batch: int
+    threads: int
+    processes: int
+    median_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    load_ms: float
+    first_ms: float
+    comparison: Comparison | None
+    samples: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident memory of a worker that ran the artifact, and of the runtime's empty worker, in bytes."""
+
+    peak_bytes: int
+    empty_bytes: int
+
+    @property
+    def above_empty_bytes(self) -> int:
+        """What the artifact itself costs."""
+        return max(0, self.peak_bytes - self.empty_bytes)
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Operators of one kind and where they run."""
+
+    operator: str
+    count: int
+    accelerated: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which operators run on the runtime's accelerated path (`path`), and why the others do not."""
+
+    path: str
+    operators: tuple[Operators, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of operators that run."""
+        return sum(item.count for item in self.operators)
+
+    @property
+    def accelerated(self) -> int:
+        """Number of operators on the accelerated path."""
+        return sum(item.count for item in self.operators if item.accelerated)
+
+    @property
+    def share(self) -> float:
+        """Accelerated / total; 0 where nothing runs."""
+        return self.accelerated / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What became of one layer of the Model in one artifact: its nodes there, its precision, and why."""
+
+    layer: str
+    operator: str
+    nodes: tuple[str, ...]
+    precision: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ArtifactInfo:
+    """The file that ships."""
+
+    scheme: str
+    runtime: str
+    file: str
+    sha256: str
+    size_bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    layers: tuple[LayerOutcome, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def quantized(self) -> int:
+        """Number of layers in lower precision than float32."""
+        return sum(item.precision != "float32" for item in self.layers)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One scheme on one target, as measured. `error` says why figures are missing."""
+
+    scheme: str
+    artifact: ArtifactInfo | None = None
+    metrics: tuple[Metric, ...] = ()
+    parity: tuple[Parity, ...] = ()
+    latency: Latency | None = None
+    memory: Memory | None = None
+    placement: Placement | None = None
+    error: str = ""
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, or None."""
+        return next((item for item in self.metrics if item.name == name), None)
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """One rule of the gate on one candidate."""
+
+    rule: str
+    status: GateStatus
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer for one candidate: the worst of its rules, and all of them."""
+
+    status: GateStatus
+    rules: tuple[RuleResult, ...]
+
+    @property
+    def reason(self) -> str:
+        """The reasons of the rules that did not pass, joined."""
+        return "; ".join(rule.reason for rule in self.rules if rule.status != "PASS")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which scheme ships on a target, and why; `rejected` gives the reason for each of the others."""
+
+    scheme: str | None
+    reason: str
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TargetEvidence:
+    """All candidates of one target. The first candidate is the baseline: the original in float32."""
+
+    target: str
+    runtime: str
+    settings: Mapping[str, Any]
+    candidates: tuple[Candidate, ...]
+    verdicts: Mapping[str, Verdict]
+    choice: Choice
+    error: str = ""
+
+    @property
+    def baseline(self) -> Candidate | None:
+        """The original model in float32 on this target."""
+        return self.candidates[0] if self.candidates else None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A Model, described: digest, size, cost."""
+
+    digest: str
+    parameters: int
+    macs: int
+    bytes: int
+    layers: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What one pass changed and what it skipped, with the reason for each."""
+
+    kind: str
+    changed: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    before: ModelInfo
+    after: ModelInfo
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The rows behind the figures. `positives` counts the positive rows of each split."""
+
+    source: str
+    fingerprint: str
+    rows: int
+    splits: Mapping[str, int]
+    positives: Mapping[str, int]
+    split_fingerprints: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the packages; `warnings` are facts with a number and the next command."""
+
+    machine: Mapping[str, Any]
+    packages: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything one run measured."""
+
+    name: str
+    created: str
+    version: str
+    recipe_digest: str
+    model: ModelInfo
+    compressed: ModelInfo
+    steps: tuple[StepInfo, ...]
+    data: DataInfo
+    targets: tuple[TargetEvidence, ...]
+    environment: Environment
+    schema: int = SCHEMA
+
+
+def to_json(value: Any) -> str:
+    """Returns a result as JSON text: keys in the order of the class, infinite and undefined numbers refused.
+
+    Raises:
+        ValueError: If a number is not finite; JSON has no word for it.
+    """
+    from pydantic import TypeAdapter
+
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def from_json(kind: type[Any], text: str | bytes, where: str = "evidence") -> Any:
+    """Reads back what `to_json` wrote.
+
+    Args:
+        kind: The dataclass, `Evidence` for a whole file.
+        text: JSON.
+        where: The file's name, for the message.
+
+    Raises:
+        StoreError: If it is not such JSON, or was written with another schema.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{where}: not a valid {kind.__name__}: {key}: {first['msg']}", "run the command that wrote it again."
+        ) from error
+
+
+def load_evidence(path: Path) -> Evidence:
+    """Reads an `evidence.json`.
+
+    Raises:
+        StoreError: If it cannot be read or has another schema.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}", "check the path.") from error
+    evidence: Evidence = from_json(Evidence, text, str(path))
+    if evidence.schema != SCHEMA:
+        raise StoreError(f"{path}: schema {evidence.schema}; this version reads {SCHEMA}", "run it again.")
+    return evidence

@@ -1,0 +1,1 @@
+"""The exported graph, its signature, its sources and its cost."""

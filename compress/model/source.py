@@ -1,0 +1,62 @@
+"""Where a Model comes from: one entry for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress.errors import ModelError
+from compress.model.core import Model, TensorInfo
+from compress.recipe import ModelConfig
+
+
+def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) -> Model:
+    """Builds the Model that a recipe names.
+
+    Args:
+        config: The recipe's `[model]`.
+        inputs: What the data feeds: name, shape without batch, dtype.
+        folder: The recipe's folder; paths are relative to it.
+
+    Raises:
+        ModelError: If the source cannot be read, built, exported, or does not take these inputs.
+    """
+    if config.source.endswith(".pt2"):
+        from compress.model.pt2 import load_pt2
+
+        if config.weights is not None:
+            raise ModelError("model.weights: a .pt2 holds its own weights", "remove the key.")
+        return _bound(load_pt2(folder / config.source, config.outputs), inputs, config.source)
+    if ":" in config.source:
+        from compress.model.factory import build_module, export_module
+
+        return export_module(build_module(config, folder), inputs, config.outputs, config.source)
+    from compress.model.screen import sniff
+
+    kind = sniff(folder / config.source)
+    raise ModelError(
+        f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
+        "name a factory (file.py:function) with weights, or a .pt2 from torch.export.save.",
+    )
+
+
+def _bound(model: Model, inputs: Sequence[TensorInfo], where: str) -> Model:
+    """Checks that the data feeds what a ready graph takes."""
+    takes = {item.name: item for item in model.signature.inputs}
+    gives = {item.name: item for item in inputs}
+    if len(takes) == 1 and len(gives) == 1:
+        gives = {next(iter(takes)): next(iter(gives.values()))}
+    for name, item in takes.items():
+        given = gives.get(name)
+        if given is None:
+            raise ModelError(
+                f"{where}: nothing feeds the model's input {name!r}",
+                f"add it to [data.inputs]; the data gives: {', '.join(sorted(gives)) or 'nothing'}.",
+            )
+        if given.shape != item.shape:
+            raise ModelError(
+                f"{where}: the input {name!r} is [batch{''.join(f', {n}' for n in item.shape)}], "
+                f"the data gives [batch{''.join(f', {n}' for n in given.shape)}]",
+                "check data.features, data.inputs and data.drop.",
+            )
+    return model

@@ -1,0 +1,49 @@
+"""How a pass edits a graph: on a copy with the weights inside, exported again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from compress.model.core import MAX_BATCH, Model, tie
+
+
+def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str) -> Model:
+    """Returns the Model after an edit of a copy of its graph.
+
+    Args:
+        model: Stays untouched.
+        edit: Changes a graph module in place. Parameters and buffers are `get_attr` nodes under their full names.
+        step: What was done, for the lineage.
+    """
+    module = copy.deepcopy(model.program.module(check_guards=False))
+    edit(module)
+    module.graph.eliminate_dead_code()
+    module.graph.lint()
+    module.recompile()
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    program = torch.export.export(
+        module, model.example(), dynamic_shapes=tuple({0: batch} for _ in model.signature.inputs), strict=False
+    )
+    tie(program)
+    return model.with_program(program, step)
+
+
+def get_parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
+    """Returns the parameter or buffer of a full name."""
+    owner, _, leaf = name.rpartition(".")
+    value = getattr(module.get_submodule(owner), leaf)
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} is not a tensor")
+    return value
+
+
+def set_parameter(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    """Sets or adds a parameter under a full name."""
+    owner, _, leaf = name.rpartition(".")
+    holder = module.get_submodule(owner)
+    if leaf in holder._buffers:
+        del holder._buffers[leaf]
+    holder.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=False))

@@ -1,0 +1,364 @@
+"""The recipe: what a user writes to say which model, which data, which passes, schemes, targets and bounds.
+
+One TOML file, `schema = 1`. Every path in it is relative to the file. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from compress.errors import CompressError, RecipeError, did_you_mean
+
+SCHEMA = 1
+
+
+class Strict(BaseModel):
+    """A frozen table of a file that a user writes: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class ModelConfig(Strict):
+    """Where the model comes from.
+
+    `source` is `file.py:function`, `package.module:function` or a `.pt2` file. A factory's weights are
+    a `.safetensors` file or a plain state dictionary (`.pth`, `.pt`), read without running any of its code.
+    """
+
+    source: str = Field(min_length=1)
+    weights: str | None = None
+    arguments: dict[str, bool | int | float | str | list[int] | list[float] | list[str]] = {}
+    outputs: tuple[str, ...] = ()
+
+
+class SplitConfig(Strict):
+    """How rows are dealt to train, calibration, validation and test.
+
+    `hash` (of the row id), `random` (seeded), `stratified` (seeded, by the label), `time` (by a column, oldest
+    rows train) take fractions; `column` reads the split's name from a column.
+    """
+
+    by: Literal["hash", "random", "stratified", "time", "column"] = "hash"
+    column: str | None = None
+    seed: int = Field(default=0, ge=0)
+    train: float = Field(default=0.6, ge=0, lt=1)
+    calibration: float = Field(default=0.1, gt=0, lt=1)
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SplitConfig:
+        total = self.train + self.calibration + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + calibration + validation + test must be 1; got {total:g}")
+        if self.by in ("time", "column") and self.column is None:
+            raise ValueError(f'by = "{self.by}" needs the key column')
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The share of each split, in the order in which rows are dealt."""
+        return {
+            "train": self.train,
+            "calibration": self.calibration,
+            "validation": self.validation,
+            "test": self.test,
+        }
+
+
+class DataConfig(Strict):
+    """Rows, and which columns mean what.
+
+    `source` is a `.csv`, `.csv.gz`, `.parquet` or `.npz` file, or `file.py:function`. `inputs` maps each model
+    input to its columns (tables) or array (`.npz`), in order; without it, `features` (default: every column
+    that means nothing else) feed the model's only input. `categories` lists the values of a text column; a
+    value becomes its position. `missing` says what an empty cell becomes.
+    """
+
+    source: str = Field(min_length=1)
+    label: str | None = None
+    labels: dict[str, str] = {}
+    id: str | None = None
+    features: tuple[str, ...] = ()
+    inputs: dict[str, tuple[str, ...] | str] = {}
+    drop: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    categories: dict[str, tuple[str, ...]] = {}
+    missing: Literal["nan", "error"] | float = "nan"
+    split: SplitConfig = SplitConfig()
+    arguments: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> DataConfig:
+        if self.features and self.inputs:
+            raise ValueError("features and inputs say the same thing twice; keep one of them")
+        if self.label is not None and self.labels:
+            raise ValueError("label and labels say the same thing twice; keep one of them")
+        return self
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """Label name to column; a single `label` is named by its own column."""
+        return dict(self.labels) if self.labels else ({self.label: self.label} if self.label else {})
+
+
+class TaskConfig(Strict):
+    """How an output answers a label.
+
+    `output` and `label` default to the only one there is. `link` says what the output holds: `logit` or
+    `probability`. `cutoff` is the probability from which a row counts as positive.
+    """
+
+    kind: Literal["binary"] = "binary"
+    output: str | None = None
+    label: str | None = None
+    link: Literal["logit", "probability"] = "logit"
+    cutoff: float = Field(default=0.5, gt=0, lt=1)
+
+
+class PassConfig(Strict):
+    """One step from a Model to a Model. `kind` names a registered pass; the other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+    allow_no_change: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the pass itself."""
+        return dict(self.model_extra or {})
+
+
+class QuantScheme(Strict):
+    """What a runtime is asked to realise; each runtime translates it and says what it did.
+
+    1. `activations` is `none` for float schemes, else `static` (ranges from calibration) or `dynamic`.
+    2. `include` and `exclude` are layer patterns (`blocks.*.q`); `rules` of both are read in order, exclude last.
+    3. A pattern that matches no layer is an error.
+    """
+
+    name: str
+    dtype: Literal["float32", "float16", "int8"]
+    activations: Literal["none", "static", "dynamic"] = "none"
+    granularity: Literal["channel", "tensor"] = "channel"
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> QuantScheme:
+        if (self.dtype == "int8") == (self.activations == "none"):
+            raise ValueError('int8 needs activations = "static" or "dynamic", and only int8 has them')
+        return self
+
+
+BUILTIN_SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        QuantScheme(name="float32", dtype="float32"),
+        QuantScheme(name="float16", dtype="float16"),
+        QuantScheme(name="int8-static", dtype="int8", activations="static"),
+        QuantScheme(name="int8-dynamic", dtype="int8", activations="dynamic"),
+    )
+}
+
+
+class SchemeOverride(Strict):
+    """`[scheme.NAME]`: a built-in scheme with other settings, under a name of the user's."""
+
+    base: str
+    granularity: Literal["channel", "tensor"] | None = None
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+
+
+class CalibrationConfig(Strict):
+    """How activation ranges are found: `rows` of the calibration split, streamed `batch` at a time."""
+
+    rows: int = Field(default=512, ge=1)
+    batch: int = Field(default=64, ge=1)
+
+
+class MeasureConfig(Strict):
+    """How much is measured. `pairs` interleaved worker processes per candidate; `parity_rows` hold-out rows."""
+
+    pairs: int = Field(default=9, ge=5, le=1000)
+    max_pairs: int = Field(default=18, ge=5, le=1000)
+    seconds: float = Field(default=0.2, gt=0, le=60)
+    batch: int = Field(default=1, ge=1)
+    parity_rows: int = Field(default=1000, ge=2)
+    resamples: int = Field(default=1000, ge=100, le=100_000)
+    tolerance: float = Field(default=0.02, ge=0, lt=1)
+    timeout_s: float = Field(default=300, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MeasureConfig:
+        if self.max_pairs < self.pairs:
+            raise ValueError("max_pairs must be at least pairs")
+        return self
+
+
+class GateConfig(Strict):
+    """What must not get worse, and by how much.
+
+    Each `*_margin` is the largest loss whose 95 % interval may still be reached: the interval's bad end must
+    lie inside. Metrics without a margin are reported, not gated.
+    """
+
+    auc_margin: float = Field(default=0.003, ge=0)
+    log_loss_margin: float | None = Field(default=None, ge=0)
+    brier_margin: float | None = Field(default=None, ge=0)
+    ks_margin: float | None = Field(default=None, ge=0)
+    min_agreement: float = Field(default=0.98, ge=0, le=1)
+    min_sqnr_db: float | None = Field(default=None)
+    objective: Literal["fastest", "smallest"] = "fastest"
+
+
+class Recipe(Strict):
+    """The whole file, resolved.
+
+    `schemes` names built-in schemes or those of `[scheme.NAME]`; `targets` names profiles, files of the
+    project's `targets/` folder, or paths of target files.
+    """
+
+    schema_: int = Field(alias="schema")
+    name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    model: ModelConfig
+    data: DataConfig
+    task: TaskConfig = TaskConfig()
+    passes: tuple[PassConfig, ...] = ()
+    schemes: tuple[str, ...] = ("float32", "int8-static", "int8-dynamic")
+    scheme: dict[str, SchemeOverride] = {}
+    targets: tuple[str, ...] = Field(min_length=1)
+    calibration: CalibrationConfig = CalibrationConfig()
+    measure: MeasureConfig = MeasureConfig()
+    gate: GateConfig = GateConfig()
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("schema_")
+    @classmethod
+    def _known_schema(cls, value: int) -> int:
+        if value != SCHEMA:
+            raise ValueError(f"this version reads schema = {SCHEMA}; got {value}")
+        return value
+
+    @field_validator("schemes", "targets")
+    @classmethod
+    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({item for item in value if value.count(item) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _schemes_exist(self) -> Recipe:
+        self.quant_schemes()
+        return self
+
+    def quant_schemes(self) -> tuple[QuantScheme, ...]:
+        """Returns the schemes to try, float32 always first: it is what the others are judged against."""
+        known = dict(BUILTIN_SCHEMES)
+        for name, override in self.scheme.items():
+            if name in BUILTIN_SCHEMES:
+                raise ValueError(f"scheme.{name}: the name belongs to a built-in scheme; choose another")
+            if override.base not in BUILTIN_SCHEMES:
+                raise ValueError(f"scheme.{name}.base: {override.base!r}: {did_you_mean(override.base, BUILTIN_SCHEMES)}")
+            changes = {key: value for key, value in override.model_dump(exclude={"base"}).items() if value is not None}
+            known[name] = QuantScheme.model_validate(
+                {**BUILTIN_SCHEMES[override.base].model_dump(), **changes, "name": name}
+            )
+        for name in self.schemes:
+            if name not in known:
+                raise ValueError(f"schemes: unknown scheme {name!r}: {did_you_mean(name, known)}")
+        chosen = [known[name] for name in self.schemes if name != "float32"]
+        return (BUILTIN_SCHEMES["float32"], *chosen)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def read_toml(path: Path, kind: type[CompressError] = RecipeError) -> dict[str, Any]:
+    """Reads a TOML file of at most 1 MiB.
+
+    Raises:
+        CompressError: Of the given kind, if the file is missing, too large, or not TOML.
+    """
+    try:
+        if path.stat().st_size > 1 << 20:
+            raise kind(f"{path}: larger than 1 MiB", "a recipe is a short text file; is this the right one?")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise kind(f"{path}: {error.strerror or error}", "check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise kind(f"{path}: not valid TOML: {error}", "see docs/recipe.md for the format.") from error
+
+
+def validate(schema: type[T], values: Mapping[str, Any], where: str, kind: type[CompressError] = RecipeError) -> T:
+    """Checks values against a schema and words what is wrong for the person who wrote the file.
+
+    Args:
+        schema: The pydantic model.
+        values: What the file says.
+        where: The file's name, for the message.
+        kind: The class of the error to raise.
+    """
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = _dotted(first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise kind(
+                f"{where}: unknown key {key!r}{more}", did_you_mean(str(first["loc"][-1]), _keys(schema, first["loc"]))
+            ) from error
+        if first["type"] == "missing":
+            raise kind(f"{where}: the key {key!r} is missing{more}", "see docs/recipe.md for what it means.") from error
+        text = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(first["input"], dict) or first["type"] == "value_error" else f"; got {first['input']!r}"
+        prefix = f"{key}: " if key else ""
+        raise kind(f"{where}: {prefix}{text}{shown}{more}", "see docs/recipe.md for the keys.") from error
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text
+
+
+def _keys(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys known where `location` points, found by walking the schema's fields."""
+    current: type[BaseModel] = schema
+    for part in location[:-1]:
+        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        if field is None:
+            continue
+        found = _model_in(field.annotation)
+        if found is not None:
+            current = found
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks a recipe file.
+
+    Raises:
+        RecipeError: Naming the file, the key, the value and the remedy.
+    """
+    return validate(Recipe, read_toml(path), str(path))

@@ -1,0 +1,139 @@
+"""The contract of a runtime's lowering, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from compress.errors import LoweringError
+from compress.evidence import LayerOutcome
+from compress.model.core import Model
+from compress.model.layers import MULTIPLYING, Layer, select
+from compress.recipe import QuantScheme
+from compress.registry import Registry
+from compress.runtimes.calibrate import Ranges
+from compress.target import Target
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where one layer of the Model lies in a lowered file: its compute node and the tensors around it.
+
+    Attributes:
+        layer: The layer.
+        node: Name of the node that multiplies (or looks up) in the file.
+        input: Tensor that goes in.
+        output: Tensor that leaves, behind a fused activation if `fused`.
+        fused: Whether the activation behind the layer is part of what leaves.
+        activation: Name of a separate node that applies the activation, if it is one.
+        gain: Constant by which the converter scaled the weight, and so the layer's output.
+    """
+
+    layer: Layer
+    node: str
+    input: str
+    output: str
+    fused: bool = False
+    activation: str | None = None
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A file for a runtime, not yet written, and what is known of it.
+
+    `missing` gives, for each layer that could not be found in the file, why.
+    """
+
+    data: bytes
+    suffix: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    placed: tuple[Placed, ...]
+    missing: tuple[tuple[Layer, str], ...] = ()
+    outcomes: tuple[LayerOutcome, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Runtime(Protocol):
+    """One inference engine's lowering.
+
+    1. `lower` gives the float32 file with its layer table; inputs and outputs keep the Model's names.
+    2. `quantize` realises a scheme on that file with the runtime's own quantizer; inputs and outputs stay float.
+    3. Every layer has an outcome; what was not realised has a reason.
+    4. A scheme of which nothing is realised raises `LoweringError`.
+    """
+
+    name: str
+    schemes: frozenset[tuple[str, str]]
+
+    def lower(self, model: Model) -> Lowered:
+        """Returns the float32 file."""
+
+    def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
+        """Returns the file with the scheme realised. `ranges` are needed for static activations."""
+
+
+RUNTIMES = Registry(
+    "runtime",
+    "edge_compress.runtimes",
+    {
+        "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
+        "litert": "compress.runtimes.litert:LiteRt",
+    },
+)
+
+
+def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> tuple[list[Placed], dict[str, str]]:
+    """Decides which placed layers a scheme quantizes.
+
+    Args:
+        lowered: The float file.
+        scheme: Its patterns are applied to the names of the multiplying layers.
+        supported: Operator kind -> "" where the runtime has an integer kernel, else the reason why not.
+
+    Returns:
+        The layers to quantize, and layer name -> reason for every other one.
+
+    Raises:
+        LoweringError: If nothing is left to quantize.
+    """
+    reasons = {layer.name: why for layer, why in lowered.missing}
+    multiplying = [item.layer for item in lowered.placed if item.layer.operator in MULTIPLYING]
+    patterns = select([*multiplying, *(la for la, _ in lowered.missing)], scheme.include, scheme.exclude, f"scheme.{scheme.name}")
+    result = []
+    for item in lowered.placed:
+        layer = item.layer
+        if layer.operator not in MULTIPLYING:
+            reasons[layer.name] = "a table look-up stays float: it multiplies nothing"
+        elif patterns[layer.name]:
+            reasons[layer.name] = patterns[layer.name]
+        elif supported.get(layer.operator, "no integer kernel is known"):
+            reasons[layer.name] = supported.get(layer.operator, f"no integer kernel is known for {layer.operator}")
+        else:
+            result.append(item)
+    if not result:
+        why = "; ".join(sorted({reason for reason in reasons.values() if reason})) or "the model has no layer that multiplies"
+        raise LoweringError(
+            f"the scheme {scheme.name!r} realises nothing: {why}",
+            "remove it from schemes, or change its include and exclude patterns.",
+        )
+    return result, reasons
+
+
+def outcomes(lowered: Lowered, done: Sequence[Placed], precision: str, reasons: dict[str, str]) -> tuple[LayerOutcome, ...]:
+    """Returns what became of every layer: `precision` for those in `done`, float32 with the reason for the rest."""
+    quantized = {item.layer.name for item in done}
+    table = [
+        LayerOutcome(
+            item.layer.name,
+            item.layer.operator,
+            (item.node,),
+            precision if item.layer.name in quantized else "float32",
+            "" if item.layer.name in quantized else reasons.get(item.layer.name, ""),
+        )
+        for item in lowered.placed
+    ]
+    table += [LayerOutcome(layer.name, layer.operator, (), "float32", why) for layer, why in lowered.missing]
+    return tuple(table)

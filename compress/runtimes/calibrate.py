@@ -1,0 +1,132 @@
+"""Activation ranges: one streaming calibrator on the graph, consumed by every runtime's quantizer."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export.graph_signature import InputKind
+
+from compress.errors import DataError, InternalError
+from compress.model.core import Model, state
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Smallest and largest value of every float activation of a graph, by the name of its value.
+
+    `source` says how they were found (`min-max over 512 rows`).
+    """
+
+    values: Mapping[str, tuple[float, float]]
+    source: str
+
+    def of(self, name: str) -> tuple[float, float]:
+        """Returns the range of a value, widened to contain zero: zero must be exact in integer arithmetic.
+
+        Raises:
+            InternalError: If the value was not observed.
+        """
+        if name not in self.values:
+            raise InternalError(f"no range was observed for the value {name!r}", "calibrate the same graph that is lowered.")
+        low, high = self.values[name]
+        return min(low, 0.0), max(high, 0.0)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the names and the bits of the ranges."""
+        text = "\n".join(f"{name} {low.hex()} {high.hex()}" for name, (low, high) in sorted(self.values.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class MinMax:
+    """Running minimum and maximum. Two numbers of state, however many rows pass."""
+
+    def __init__(self) -> None:
+        self.low = math.inf
+        self.high = -math.inf
+
+    def update(self, value: torch.Tensor) -> None:
+        """Takes in one batch of a value."""
+        low, high = torch.aminmax(value)
+        self.low = min(self.low, float(low))
+        self.high = max(self.high, float(high))
+
+
+class _Watch(torch.fx.Interpreter):
+    """Runs the lifted graph and shows each float value to its observer, then forgets the value."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.program.graph_module)
+        self.observers: dict[str, MinMax] = {}
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+            self.observers.setdefault(n.name, MinMax()).update(value)
+        return value
+
+
+def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]) -> Ranges:
+    """Streams rows through the graph and returns the range of every float value.
+
+    Peak memory is that of one batch, whatever the number of rows.
+
+    Args:
+        model: The graph that will be lowered.
+        batches: Input name to `[rows, *shape]`, one batch at a time.
+
+    Raises:
+        DataError: If there are no rows, or a row gives values that are not finite.
+    """
+    watch = _Watch(model)
+    held = _held_arguments(model)
+    rows = 0
+    with torch.no_grad():
+        for batch in batches:
+            user = iter(model.arguments(batch))
+            rows += len(next(iter(batch.values())))
+            watch.run(*(next(user) if value is None else value for value in held))
+    if not rows:
+        raise DataError("calibration: there are no rows", "give data.split.calibration a larger share.")
+    broken = [name for name, seen in watch.observers.items() if not math.isfinite(seen.low) or not math.isfinite(seen.high)]
+    inputs = {item.name for item in model.signature.inputs}
+    broken = [name for name in broken if name not in inputs]
+    finite = {
+        name: (seen.low, seen.high)
+        for name, seen in watch.observers.items()
+        if math.isfinite(seen.low) and math.isfinite(seen.high)
+    }
+    needed = _read_by_layers(model)
+    hit = [name for name in broken if name in needed]
+    if hit:
+        raise DataError(
+            f"calibration: the value {hit[0]!r} of the graph is NaN or infinite on calibration rows",
+            'rows with missing values? Set data.missing to a number, or let the model replace NaN.',
+        )
+    return Ranges(finite, f"min-max over {rows} rows")
+
+
+def _held_arguments(model: Model) -> list[torch.Tensor | None]:
+    """What fills each placeholder of the lifted graph: a held tensor, or None where a user's input goes."""
+    tensors = state(model.program)
+    result: list[torch.Tensor | None] = []
+    for specification in model.program.graph_signature.input_specs:
+        if specification.kind is InputKind.USER_INPUT:
+            result.append(None)
+        else:
+            result.append(tensors[str(specification.target)])
+    return result
+
+
+def _read_by_layers(model: Model) -> set[str]:
+    from compress.model.layers import layers
+
+    found = layers(model)
+    return {layer.input for layer in found} | {layer.output for layer in found}

@@ -1,0 +1,30 @@
+"""LiteRT: conversion to `.tflite`, float16 storage, int8 through its quantizer."""
+
+from __future__ import annotations
+
+from compress.model.core import Model
+from compress.recipe import QuantScheme
+from compress.runtimes.base import Lowered
+from compress.runtimes.calibrate import Ranges
+from compress.target import Target
+
+__all__ = ["LiteRt"]
+
+
+class LiteRt:
+    """The lowering for LiteRT. The file takes one row at a time: what a phone scores."""
+
+    name = "litert"
+    schemes = frozenset({("float16", "none"), ("int8", "static"), ("int8", "dynamic")})
+
+    def lower(self, model: Model) -> Lowered:
+        """Returns the float32 `.tflite` file, batch 1, with a signature of real names."""
+        from compress.runtimes.litert.export import export
+
+        return export(model)
+
+    def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
+        """Returns the file with the scheme realised."""
+        from compress.runtimes.litert.quantize import quantize
+
+        return quantize(lowered, scheme, ranges, target)

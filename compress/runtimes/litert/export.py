@@ -1,0 +1,156 @@
+"""From the graph to a float32 `.tflite`, with the table of where each layer went."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import LoweringError
+from compress.model.core import Model, state
+from compress.model.layers import Layer, layers
+from compress.registry import require
+from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.litert.flatbuffer import WEIGHTED, code, constant, fused_activation, read, text, write
+from compress.runtimes.quiet import quiet
+
+
+def export(model: Model) -> Lowered:
+    """Converts a Model. Every tensor gets a unique name; a layer's output carries the layer's name.
+
+    Raises:
+        LoweringError: If an operator cannot be converted.
+        MissingPackageError: If litert-torch or ai-edge-quantizer are not installed.
+    """
+    with quiet():
+        litert_torch = require("litert_torch", why="LiteRT targets")
+        require("ai_edge_quantizer", why="LiteRT targets")
+        try:
+            converted = litert_torch.convert(model.program.module(check_guards=False), model.example(rows=1))
+            flat = read(converted.model_content())
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise LoweringError(
+                f"LiteRT conversion failed: {type(error).__name__}: {' '.join(lines[:2])[:300]}",
+                "replace that operator in the model, or leave this target out.",
+            ) from error
+    _name_signature(flat, model)
+    found, missing = _place(model, flat)
+    _name_tensors(flat, {position: layer.name for position, (layer, _) in found.items()})
+    graph = flat.subgraphs[0]
+    placed = []
+    for position, (layer, gain) in found.items():
+        operator = graph.operators[position]
+        name, at = WEIGHTED[code(flat, operator)]
+        at_input = 1 - at if name in ("EMBEDDING_LOOKUP", "GATHER") else 0
+        placed.append(
+            Placed(
+                layer=layer,
+                node=name,
+                input=text(graph.tensors[operator.inputs[at_input]].name),
+                output=text(graph.tensors[operator.outputs[0]].name),
+                fused=fused_activation(operator),
+                gain=gain,
+            )
+        )
+    return Lowered(
+        data=write(flat),
+        suffix=".tflite",
+        inputs=tuple(item.name for item in model.signature.inputs),
+        outputs=tuple(item.name for item in model.signature.outputs),
+        placed=tuple(placed),
+        missing=missing,
+    )
+
+
+def _name_signature(flat: Any, model: Model) -> None:
+    """Gives the signature the Model's names; the converter calls inputs `args_0`, `args_1`."""
+    graph = flat.subgraphs[0]
+    definition = flat.signatureDefs[0]
+    for entry in definition.inputs:
+        number = int(re.sub(r"\D", "", text(entry.name)) or 0)
+        entry.name = model.signature.inputs[number].name.encode()
+    order = {int(index): position for position, index in enumerate(graph.outputs)}
+    for entry in definition.outputs:
+        entry.name = model.signature.outputs[order[int(entry.tensorIndex)]].name.encode()
+    for entry in (*definition.inputs, *definition.outputs):
+        graph.tensors[entry.tensorIndex].name = entry.name
+
+
+def _place(model: Model, flat: Any) -> tuple[dict[int, tuple[Layer, float]], tuple[tuple[Layer, str], ...]]:
+    """Finds each layer's operator by the content of its weight, calls of one weight in order.
+
+    The converter may multiply a weight by a constant that follows it (attention's scale); such a weight matches
+    up to that gain.
+    """
+    tensors = state(model.program)
+    operators: list[tuple[int, NDArray[np.float32]]] = []
+    for position, operator in enumerate(flat.subgraphs[0].operators):
+        known = WEIGHTED.get(code(flat, operator))
+        if known is None:
+            continue
+        weight = constant(flat, operator.inputs[known[1]])
+        if weight is not None:
+            operators.append((position, weight))
+    found: dict[int, tuple[Layer, float]] = {}
+    missing: list[tuple[Layer, str]] = []
+    for layer in layers(model):
+        layouts = _layouts(tensors[layer.weight].detach().float().numpy())
+        match = next(
+            (
+                (position, gain)
+                for position, weight in operators
+                if position not in found and (gain := _gain(weight, layouts)) is not None
+            ),
+            None,
+        )
+        if match is None:
+            missing.append((layer, "the converter folded it into other operators"))
+        else:
+            found[match[0]] = (layer, match[1])
+    return dict(sorted(found.items())), tuple(missing)
+
+
+def _layouts(weight: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The orders in which a converter may write a weight: as it is, channels last, depthwise, transposed."""
+    result = [weight.reshape(-1)]
+    if weight.ndim == 2:
+        result.append(weight.T.reshape(-1))
+    if weight.ndim > 2:
+        result.append(np.moveaxis(weight, 1, -1).reshape(-1))
+        result.append(np.moveaxis(weight[:, 0], 0, -1).reshape(-1) if weight.shape[1] == 1 else result[-1])
+    return result
+
+
+def _gain(found: NDArray[np.float32], layouts: list[NDArray[np.float32]]) -> float | None:
+    """Returns the factor between a found weight and one of the layouts, None where they differ otherwise."""
+    for layout in layouts:
+        if found.size != layout.size:
+            return None
+        peak = int(np.argmax(np.abs(layout)))
+        if layout[peak] == 0 or found[peak] == 0:
+            if np.array_equal(found, layout):
+                return 1.0
+            continue
+        gain = float(found[peak]) / float(layout[peak])
+        if gain > 0 and np.allclose(found, layout * np.float32(gain), rtol=1e-5, atol=1e-6 * abs(float(found[peak]))):
+            return 1.0 if abs(gain - 1) < 1e-6 else gain
+    return None
+
+
+def _name_tensors(flat: Any, names: dict[int, str]) -> None:
+    """Names every tensor: signature names stay, layer outputs take the layer's name, the rest are numbered.
+
+    The quantizer finds operators and ranges by name; the converter's names are neither unique nor of one layer.
+    """
+    graph = flat.subgraphs[0]
+    kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
+    for index, tensor in enumerate(graph.tensors):
+        if index not in kept:
+            tensor.name = f"tensor_{index}".encode()
+    for position, name in names.items():
+        index = int(graph.operators[position].outputs[0])
+        if index not in kept:
+            graph.tensors[index].name = name.encode()

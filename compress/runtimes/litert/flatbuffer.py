@@ -1,0 +1,56 @@
+"""Reading, naming and writing `.tflite` flatbuffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Builtin operator codes of the TFLite schema that read a weight: code -> (name, position of the weight).
+WEIGHTED = {
+    3: ("CONV_2D", 1),
+    4: ("DEPTHWISE_CONV_2D", 1),
+    7: ("EMBEDDING_LOOKUP", 1),
+    9: ("FULLY_CONNECTED", 1),
+    36: ("GATHER", 0),
+}
+
+
+def read(data: bytes) -> Any:
+    """Returns the mutable object form of a flatbuffer."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+
+
+def write(flat: Any) -> bytes:
+    """Returns the bytes of an object form."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(flat))
+
+
+def code(flat: Any, operator: Any) -> int:
+    """Returns an operator's builtin code; small codes of old files live in a field of their own."""
+    entry = flat.operatorCodes[operator.opcodeIndex]
+    return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))
+
+
+def constant(flat: Any, index: int) -> NDArray[np.float32] | None:
+    """Returns a float32 constant tensor, or None for anything else."""
+    tensor = flat.subgraphs[0].tensors[index]
+    data = flat.buffers[tensor.buffer].data
+    if tensor.type != 0 or data is None or not len(data):
+        return None
+    return np.frombuffer(np.asarray(data, dtype=np.uint8).tobytes(), dtype=np.float32)
+
+
+def fused_activation(operator: Any) -> bool:
+    """Whether a clipping activation is part of the operator."""
+    return bool(getattr(operator.builtinOptions, "fusedActivationFunction", 0))
+
+
+def text(name: bytes | str | None) -> str:
+    """A name as text, whichever way the schema holds it."""
+    return name.decode() if isinstance(name, bytes) else (name or "")

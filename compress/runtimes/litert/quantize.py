@@ -1,0 +1,127 @@
+"""Schemes on a `.tflite` file, through LiteRT's own quantizer, with our ranges."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compress.errors import InternalError, LoweringError
+from compress.model.layers import MULTIPLYING
+from compress.recipe import QuantScheme
+from compress.registry import require
+from compress.runtimes.base import Lowered, Placed, chosen, outcomes
+from compress.runtimes.calibrate import Ranges
+from compress.runtimes.litert.flatbuffer import read, text
+from compress.runtimes.quiet import quiet
+from compress.target import Target
+
+_KERNELS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
+
+
+def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
+    """Realises a scheme, on convolutions and fully connected layers only.
+
+    A whole-graph static scheme and the quantizer's own calibration loop are not used: over many rows they gave
+    outputs close to constant. Its integer kernels give the same answers on every CPU, so `target.cpu` changes nothing.
+
+    Raises:
+        LoweringError: If nothing can be quantized or the quantizer fails.
+    """
+    require("ai_edge_quantizer", why="int8 for LiteRT")
+    supported = {kind: "" for kind in MULTIPLYING}
+    done, reasons = chosen(lowered, scheme, supported)
+    for item in list(done):
+        why = _refusal(item, scheme)
+        if why:
+            done.remove(item)
+            reasons[item.layer.name] = why
+    if not done:
+        raise LoweringError(
+            f"the scheme {scheme.name!r} realises nothing: {'; '.join(sorted(set(reasons.values())))}", "leave it out."
+        )
+    if scheme.activations == "static" and ranges is None:
+        raise InternalError("static quantization without ranges", "")
+    try:
+        with quiet():
+            data = _run(lowered.data, done, scheme, ranges)
+    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+        raise LoweringError(
+            f"LiteRT's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
+            "exclude the layer it names, or leave the scheme out.",
+        ) from error
+    return replace(
+        lowered, data=data, outcomes=outcomes(lowered, done, scheme.dtype, reasons), notes=_notes(scheme, ranges)
+    )
+
+
+def _refusal(item: Placed, scheme: QuantScheme) -> str:
+    if item.node not in _KERNELS:
+        return f"LiteRT lowered it to {item.node}, which has no integer kernel for a weight"
+    if item.node == "DEPTHWISE_CONV_2D" and scheme.activations == "dynamic":
+        return "LiteRT's dynamic depthwise convolution falls back to a slow kernel"
+    return ""
+
+
+def _notes(scheme: QuantScheme, ranges: Ranges | None) -> tuple[str, ...]:
+    if scheme.dtype == "float16":
+        return ("weights stored as float16 and widened when the file is opened; arithmetic is float32",)
+    found = f"ranges: {ranges.source}" if ranges and scheme.activations == "static" else "ranges found at run time"
+    return (f"weights int8 per {scheme.granularity}", f"activations int8, {found}")
+
+
+def _run(data: bytes, done: list[Placed], scheme: QuantScheme, ranges: Ranges | None) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    engine = quantizer.Quantizer(bytearray(data))
+    granularity = (
+        qtyping.QuantGranularity.CHANNELWISE if scheme.granularity == "channel" else qtyping.QuantGranularity.TENSORWISE
+    )
+    for item in done:
+        # The quantizer's scope of an operator is the name of its output and a semicolon.
+        scope = f"^{re.escape(item.output)};$"
+        kind = getattr(qtyping.TFLOperationName, item.node)
+        if scheme.dtype == "float16":
+            engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
+        elif scheme.activations == "dynamic":
+            engine.add_dynamic_config(scope, kind, num_bits=8, granularity=granularity)
+        else:
+            engine.add_static_config(scope, kind, 8, 8, weight_granularity=granularity)
+    if scheme.activations != "static" or ranges is None:
+        return bytes(engine.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model or b"")
+    for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        engine.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    result = engine.quantize(_ranges_by_tensor(data, done, ranges), enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model or b"")
+
+
+def _half(qtyping: Any) -> Any:
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+    )
+
+
+def _ranges_by_tensor(data: bytes, done: list[Placed], ranges: Ranges) -> dict[str, dict[str, Any]]:
+    """Our ranges under the file's tensor names; a tensor that two layers touch covers both."""
+    shapes = {text(tensor.name): len(tensor.shape) for tensor in read(data).subgraphs[0].tensors}
+    merged: dict[str, tuple[float, float]] = {}
+    for item in done:
+        low, high = ranges.of(item.layer.output if item.fused else item.layer.node)
+        for name, (new_low, new_high) in (
+            (item.input, ranges.of(item.layer.input)),
+            (item.output, (low * item.gain, high * item.gain)),
+        ):
+            old_low, old_high = merged.get(name, (new_low, new_high))
+            merged[name] = (min(old_low, new_low), max(old_high, new_high))
+    return {
+        name: {
+            "min": np.full((1,) * shapes[name], low, np.float32),
+            "max": np.full((1,) * shapes[name], high, np.float32),
+        }
+        for name, (low, high) in merged.items()
+    }

@@ -1,0 +1,30 @@
+"""ONNX Runtime: export to `.onnx`, float16 storage, int8 through its QDQ and dynamic quantizers."""
+
+from __future__ import annotations
+
+from compress.model.core import Model
+from compress.recipe import QuantScheme
+from compress.runtimes.base import Lowered
+from compress.runtimes.calibrate import Ranges
+from compress.target import Target
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime:
+    """The lowering for ONNX Runtime's CPU provider."""
+
+    name = "onnxruntime"
+    schemes = frozenset({("float16", "none"), ("int8", "static"), ("int8", "dynamic")})
+
+    def lower(self, model: Model) -> Lowered:
+        """Returns the float32 `.onnx` file, opset 20, dynamic batch."""
+        from compress.runtimes.onnxruntime.export import export
+
+        return export(model)
+
+    def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
+        """Returns the file with the scheme realised."""
+        from compress.runtimes.onnxruntime.quantize import quantize
+
+        return quantize(lowered, scheme, ranges, target)

@@ -1,0 +1,117 @@
+"""From the graph to a float32 `.onnx`, with the table of where each layer went."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import torch
+
+from compress.errors import LoweringError
+from compress.model.core import Model
+from compress.model.layers import Layer, held_names, layers
+from compress.registry import require
+from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.quiet import quiet
+
+OPSET = 20
+_FX_NODE = "pkg.torch.onnx.fx_node"
+_COMPUTE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"}
+_ACTIVATIONS = {"Relu", "Clip"}
+
+
+def export(model: Model) -> Lowered:
+    """Exports a Model. Input and output names are the Model's; traces of the source code are stripped.
+
+    Raises:
+        LoweringError: If an operator has no ONNX form.
+        MissingPackageError: If onnx or onnxscript are not installed.
+    """
+    require("onnx", why="ONNX Runtime targets")
+    require("onnxscript", why="ONNX Runtime targets")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                model.program,
+                (),
+                dynamo=True,
+                opset_version=OPSET,
+                verbose=False,
+                input_names=[item.name for item in model.signature.inputs],
+                output_names=[item.name for item in model.signature.outputs],
+            )
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise LoweringError(
+            f"ONNX export failed: {type(error).__name__}: {' '.join(lines[:2])[:300]}",
+            "replace that operator in the model, or leave this target out.",
+        ) from error
+    assert program is not None
+    proto = program.model_proto
+    placed, missing = _place(model, proto)
+    _anonymise(proto)
+    return Lowered(
+        data=proto.SerializeToString(),
+        suffix=".onnx",
+        inputs=tuple(item.name for item in proto.graph.input),
+        outputs=tuple(item.name for item in proto.graph.output),
+        placed=placed,
+        missing=missing,
+    )
+
+
+def _place(model: Model, proto: Any) -> tuple[tuple[Placed, ...], tuple[tuple[Layer, str], ...]]:
+    """Finds each layer's node by the weight that the exporter noted on it, calls of one weight in order."""
+    placeholders = {full: name for name, full in held_names(model.program).items()}
+    readers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        if node.op_type not in _COMPUTE:
+            continue
+        noted = next((item.value for item in node.metadata_props if item.key == _FX_NODE), "")
+        for name in set(re.findall(r"%(\w+)", noted.partition("args =")[2])):
+            readers.setdefault(name, []).append(node)
+    consumers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    taken: set[str] = set()
+    placed, missing = [], []
+    for layer in layers(model):
+        candidates = [node for node in readers.get(placeholders[layer.weight], []) if node.name not in taken]
+        if not candidates:
+            missing.append((layer, "the exporter folded it into other nodes"))
+            continue
+        node = candidates[0]
+        taken.add(node.name)
+        after = consumers.get(node.output[0], [])
+        activation = after[0] if layer.fused and len(after) == 1 and after[0].op_type in _ACTIVATIONS else None
+        placed.append(
+            Placed(
+                layer=layer,
+                node=node.name,
+                input=node.input[1] if node.op_type == "Gather" else node.input[0],
+                output=activation.output[0] if activation is not None else node.output[0],
+                fused=activation is not None,
+                activation=activation.name if activation is not None else None,
+            )
+        )
+    return tuple(placed), tuple(missing)
+
+
+def _anonymise(proto: Any) -> None:
+    """Takes out what the exporter notes about the source code; none of it is needed to run."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        if hasattr(value, "metadata_props"):
+            del value.metadata_props[:]
+        value.doc_string = ""
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    proto.graph.doc_string = proto.doc_string = ""
+    proto.graph.name = "main"
+    # The quantizers infer shapes again; stale ones make them fail ("inferred and existing shape differ").
+    del proto.graph.value_info[:]

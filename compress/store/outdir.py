@@ -1,0 +1,133 @@
+"""The output folder of a recipe: claimed, locked, and switched to a new result in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compress.errors import StoreError
+from compress.store.atomic import link_atomic, stated, write_atomic
+from compress.store.cache import Cache, digest
+
+_MARK = ".edge-compress.json"
+_VIEWS = ("artifacts", "evidence.json", "manifest.json", "report.md")
+
+
+class OutputFolder:
+    """What a run leaves behind.
+
+    ```
+    OUT/current -> runs/<id>          the last finished run; the only thing that changes, atomically
+    OUT/{artifacts,evidence.json,manifest.json,report.md} -> current/...
+    OUT/runs/<id>/                    every finished run, complete, never changed afterwards
+    OUT/.cache/                       finished steps
+    ```
+    """
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self.folder = folder
+        self.owner = owner
+        self.cache = Cache(folder / ".cache")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Takes the folder for one run.
+
+        Raises:
+            StoreError: If it belongs to another recipe, holds foreign files, cannot be written, or is in use.
+        """
+        self._check_owner()
+        with stated(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreError(f"{self.folder}: another run is writing here", "wait for it to end.") from error
+            self._check_owner()
+            write_atomic(self.folder / _MARK, json.dumps({"schema": 1, "owner": self.owner}).encode())
+            self._sweep()
+            yield
+        finally:
+            os.close(lock)
+
+    def publish(self, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> Path:
+        """Writes a complete run under a name of its content, then makes it the current one.
+
+        Args:
+            files: Path inside the run -> content.
+            manifest: Written last, with the sha256 and size of every file added to it.
+
+        Returns:
+            The run's folder.
+        """
+        listed = [{"path": path, "sha256": digest(data), "size_bytes": len(data)} for path, data in files.items()]
+        text = json.dumps({**manifest, "files": listed}, indent=1, allow_nan=False, default=str) + "\n"
+        name = digest(text.encode())[:12]
+        final = self.folder / "runs" / name
+        if not final.is_dir():
+            scratch = self.folder / "runs" / f".{name}.{secrets.token_hex(4)}.tmp"
+            try:
+                for path, data in {**files, "manifest.json": text.encode()}.items():
+                    write_atomic(scratch / path, data)
+                with stated(final):
+                    os.replace(scratch, final)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        link_atomic(self.folder / "current", f"runs/{name}")
+        for view in _VIEWS:
+            if not (self.folder / view).is_symlink():
+                link_atomic(self.folder / view, f"current/{view}")
+        return final
+
+    def current_manifest(self) -> dict[str, Any] | None:
+        """Returns the manifest of the current run if that run is whole, every hash recomputed; else None."""
+        folder = self.folder / "current"
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            for entry in manifest["files"]:
+                if digest((folder / entry["path"]).read_bytes()) != entry["sha256"]:
+                    return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return dict(manifest)
+
+    def _check_owner(self) -> None:
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder}: is not a folder", "choose another path with --out.")
+        mark = self.folder / _MARK
+        try:
+            owner = json.loads(mark.read_bytes())["owner"]
+        except FileNotFoundError:
+            foreign = sorted(path.name for path in self.folder.iterdir() if path.name != ".lock")
+            if foreign:
+                raise StoreError(
+                    f"{self.folder}: is not empty and was not made by a run (it holds {foreign[0]!r})",
+                    "choose another folder with --out.",
+                ) from None
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{mark}: cannot be read: {error}", "choose another folder with --out.") from error
+        if owner != self.owner:
+            raise StoreError(
+                f"{self.folder}: belongs to another recipe ({owner}), this one is {self.owner}",
+                "choose another folder with --out, or delete that one.",
+            )
+
+    def _sweep(self) -> None:
+        """Removes what a killed run left unfinished. Nobody else is writing: the folder is locked."""
+        for scratch in (self.folder / "runs").glob(".*.tmp"):
+            shutil.rmtree(scratch, ignore_errors=True)
+        for scratch in self.folder.rglob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                scratch.unlink()

@@ -1,0 +1,75 @@
+"""A target: runtime + host + settings, one TOML file, and where such files are found."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from compress.errors import RecipeError, did_you_mean
+from compress.recipe import Strict, read_toml, validate
+
+
+class Budgets(Strict):
+    """Hard bounds of the device. A shipped artifact above one of them fails the gate."""
+
+    latency_ms: float | None = Field(default=None, gt=0)
+    size_bytes: int | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    min_accelerated: float | None = Field(default=None, ge=0, le=1)
+
+
+class Target(Strict):
+    """Where an artifact runs.
+
+    `cpu` states the instruction set the artifact must be right on: `native` is this machine's, `any` every
+    64-bit CPU. Without a dot-product instruction ONNX Runtime's int8 sums may saturate, so `any` uses 7-bit weights.
+    """
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    description: str = ""
+    runtime: str
+    host: Literal["local"] = "local"
+    threads: int = Field(default=1, ge=1, le=256)
+    cpu: Literal["native", "any"] = "any"
+    schemes: tuple[str, ...] | None = None
+    budgets: Budgets = Budgets()
+
+
+def profiles() -> dict[str, Path]:
+    """Returns the generic profiles that ship with the package, by name."""
+    folder = Path(str(resources.files("compress") / "profiles"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def project_targets(folder: Path) -> dict[str, Path]:
+    """Returns the target files of the nearest `targets/` folder at or above `folder`, by name."""
+    for parent in (folder, *folder.parents):
+        if (parent / "targets").is_dir():
+            return {path.stem: path for path in sorted((parent / "targets").glob("*.toml"))}
+    return {}
+
+
+def load_target(name: str, folder: Path) -> Target:
+    """Finds a target by path, then in the project's `targets/`, then among the profiles.
+
+    Args:
+        name: A file ending in `.toml` (relative to `folder`), or a name.
+        folder: The recipe's folder.
+
+    Raises:
+        RecipeError: If there is no such target, or the file is wrong.
+    """
+    if name.endswith(".toml"):
+        path = (folder / name).resolve()
+    else:
+        known = {**profiles(), **project_targets(folder.resolve())}
+        if name not in known:
+            raise RecipeError(f"targets: there is no target {name!r}", did_you_mean(name, known))
+        path = known[name]
+    values = read_toml(path)
+    values.setdefault("name", path.stem)
+    return validate(Target, values, str(path))
