@@ -5,22 +5,15 @@ One TOML file, `schema = 1`. Every path in it is relative to the file. An unknow
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from compress.errors import CompressError, RecipeError, did_you_mean
+from compress.errors import did_you_mean
+from compress.schema import Strict, read_toml, validate
 
 SCHEMA = 1
-
-
-class Strict(BaseModel):
-    """A frozen table of a file that a user writes: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
 class ModelConfig(Strict):
@@ -110,14 +103,15 @@ class DataConfig(Strict):
 class TaskConfig(Strict):
     """How an output answers a label.
 
-    `output` and `label` default to the only one there is. `link` says what the output holds: `logit` or
-    `probability`. `cutoff` is the probability from which a row counts as positive.
+    `output` and `label` default to the only one there is. `link` says what the output holds: `logit`,
+    `probability`, or `auto`: a probability if every calibration row's output lies in [0, 1]. `cutoff` is the
+    probability from which a row counts as positive.
     """
 
     kind: Literal["binary"] = "binary"
     output: str | None = None
     label: str | None = None
-    link: Literal["logit", "probability"] = "logit"
+    link: Literal["auto", "logit", "probability"] = "auto"
     cutoff: float = Field(default=0.5, gt=0, lt=1)
 
 
@@ -277,82 +271,6 @@ class Recipe(Strict):
                 raise ValueError(f"schemes: unknown scheme {name!r}: {did_you_mean(name, known)}")
         chosen = [known[name] for name in self.schemes if name != "float32"]
         return (BUILTIN_SCHEMES["float32"], *chosen)
-
-
-T = TypeVar("T", bound=BaseModel)
-
-
-def read_toml(path: Path, kind: type[CompressError] = RecipeError) -> dict[str, Any]:
-    """Reads a TOML file of at most 1 MiB.
-
-    Raises:
-        CompressError: Of the given kind, if the file is missing, too large, or not TOML.
-    """
-    try:
-        if path.stat().st_size > 1 << 20:
-            raise kind(f"{path}: larger than 1 MiB", "a recipe is a short text file; is this the right one?")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise kind(f"{path}: {error.strerror or error}", "check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise kind(f"{path}: not valid TOML: {error}", "see docs/recipe.md for the format.") from error
-
-
-def validate(schema: type[T], values: Mapping[str, Any], where: str, kind: type[CompressError] = RecipeError) -> T:
-    """Checks values against a schema and words what is wrong for the person who wrote the file.
-
-    Args:
-        schema: The pydantic model.
-        values: What the file says.
-        where: The file's name, for the message.
-        kind: The class of the error to raise.
-    """
-    try:
-        return schema.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = _dotted(first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        if first["type"] == "extra_forbidden":
-            raise kind(
-                f"{where}: unknown key {key!r}{more}", did_you_mean(str(first["loc"][-1]), _keys(schema, first["loc"]))
-            ) from error
-        if first["type"] == "missing":
-            raise kind(f"{where}: the key {key!r} is missing{more}", "see docs/recipe.md for what it means.") from error
-        text = first["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(first["input"], dict) or first["type"] == "value_error" else f"; got {first['input']!r}"
-        prefix = f"{key}: " if key else ""
-        raise kind(f"{where}: {prefix}{text}{shown}{more}", "see docs/recipe.md for the keys.") from error
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
-    return text
-
-
-def _keys(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys known where `location` points, found by walking the schema's fields."""
-    current: type[BaseModel] = schema
-    for part in location[:-1]:
-        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        if field is None:
-            continue
-        found = _model_in(field.annotation)
-        if found is not None:
-            current = found
-    return [field.alias or name for name, field in current.model_fields.items()]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
 
 
 def load_recipe(path: Path) -> Recipe:

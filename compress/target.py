@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from compress.errors import RecipeError, did_you_mean
-from compress.recipe import Strict, read_toml, validate
+from compress.schema import Strict, read_toml, validate
 
 
 class Budgets(Strict):

@@ -208,7 +208,7 @@ def _by_name(config: SplitConfig, column: NDArray[Any], where: str) -> Splits:
 def _needed(column: NDArray[Any] | None, config: SplitConfig, where: str) -> NDArray[Any]:
     if column is None:
         raise DataError(
-            f'{where}: data.split.by = "{config.by}" needs the values of {config.column!r}, which the data does not have',
+            f'{where}: data.split.by = "{config.by}" needs the column {config.column!r}, and the data has none',
             "name a column of the data.",
         )
     return column
@@ -223,7 +223,7 @@ def _check_filled(config: SplitConfig, splits: Splits, where: str) -> None:
         if not len(splits[name]):
             counts = ", ".join(f"{split} {len(rows)}" for split, rows in splits.items())
             raise DataError(
-                f'{where}: data.split: the {name} split is empty: {sum(map(len, splits.values()))} rows dealt by '
+                f"{where}: data.split: the {name} split is empty: {sum(map(len, splits.values()))} rows dealt by "
                 f'"{config.by}" as {counts}',
                 remedies.get(config.by, f"bring more rows, or raise data.split.{name}."),
             )

@@ -55,7 +55,7 @@ def cost(model: Model) -> Cost:
             if full is None:
                 continue
             tensor = tensors[full]
-            key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
+            key = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()))
             if key in seen:
                 continue
             seen.add(key)

@@ -108,7 +108,7 @@ def _outputs(
             f"{where}: model.outputs names {len(names)} outputs, the model has {len(leaves)}",
             "name each output once, in order.",
         )
-    result = []
+    result: list[TensorInfo] = []
     for name, leaf in zip(names, leaves, strict=True):
         value = by_name[leaf].meta.get("val") if leaf in by_name else None
         if not isinstance(value, torch.Tensor):

@@ -64,7 +64,7 @@ class Cache:
     def blob(self, sha: str) -> bytes | None:
         """Returns a blob, or None where it is absent or its content does not match its name."""
         try:
-            data = self._path(sha).read_bytes()
+            data = self.path(sha).read_bytes()
         except OSError:
             return None
         return data if digest(data) == sha else None
@@ -77,14 +77,15 @@ class Cache:
         """
         data = self.blob(sha)
         if data is None:
-            raise StoreError(f"{self._path(sha)}: is gone or damaged", "run the same command again.")
+            raise StoreError(f"{self.path(sha)}: is gone or damaged", "run the same command again.")
         return data
 
     def _put_blob(self, data: bytes) -> str:
         sha = digest(data)
         if self.blob(sha) is None:
-            write_atomic(self._path(sha), data)
+            write_atomic(self.path(sha), data)
         return sha
 
-    def _path(self, sha: str) -> Path:
+    def path(self, sha: str) -> Path:
+        """Returns where a blob lies."""
         return self.folder / "objects" / sha[:2] / sha

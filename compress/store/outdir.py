@@ -36,6 +36,17 @@ class OutputFolder:
         self.owner = owner
         self.cache = Cache(folder / ".cache")
 
+    def check(self) -> None:
+        """Refuses a folder that this recipe may not use, before anything expensive happens.
+
+        Raises:
+            StoreError: If it belongs to another recipe, holds foreign files, or cannot be written.
+        """
+        self._check_owner()
+        nearest = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise StoreError(f"{self.folder}: cannot be written: {nearest} is read-only", "choose another --out.")
+
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
         """Takes the folder for one run.

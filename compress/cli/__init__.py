@@ -1,0 +1,107 @@
+"""The command line: arguments in, text out. Each command loads only what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import compress
+from compress.errors import CompressError
+
+# Command -> (module, one line of help). The module is imported when its command is run.
+_COMMANDS = {
+    "run": ("compress.cli.run", "Compress a model, export it to every target, measure and report."),
+    "init": ("compress.cli.init", "Write a commented starter recipe for a model and its data."),
+    "inspect": ("compress.cli.inspect_command", "Describe a model file: inputs, outputs, cost, operators, precision."),
+    "targets": ("compress.cli.targets", "List the targets that a recipe can name here."),
+    "doctor": ("compress.cli.doctor", "Say which runtimes run here, and what is missing for the others."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when used, so that `--help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from compress.errors import did_you_mean
+
+            raise click.UsageError(f"there is no command {args[0]!r}; {did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(compress.__version__, prog_name="edge-compress")
+def cli() -> None:
+    """Shrink trained risk models for phones and edge servers, and judge the shipped file beside its original.
+
+    \b
+    Start with:
+      edge-compress init model.py:build --weights model.safetensors --data rows.csv --label defaulted
+      edge-compress run recipe.toml
+
+    Exit codes: 0 pass, 1 gate failed, 2 usage, recipe or input error, 3 inconclusive, 4 internal error.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command `edge-compress` and exits with its code."""
+    sys.exit(_run(cli, arguments, "edge-compress"))
+
+
+def compress_and_export(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command `compress-and-export`, which is `edge-compress run`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run(cli, ["run", *given], "compress-and-export"))
+
+
+def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
+    try:
+        result = command.main(args=arguments and list(arguments), prog_name=name, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; finished steps are kept, run the same command again to go on", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`); that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except CompressError as error:
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except Exception as error:
+        if os.environ.get("EDGE_COMPRESS_DEBUG"):
+            raise
+        _complain(
+            f"internal error: {type(error).__name__}: {error}",
+            "set EDGE_COMPRESS_DEBUG=1 to see where, and report it.",
+        )
+        return 4
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str, hint: str) -> None:
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    if hint:
+        click.echo(click.style("hint: ", bold=True) + hint, err=True)

@@ -1,0 +1,27 @@
+"""The contract of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+# Keys of a job that name files. A host that runs elsewhere carries them and rewrites these keys.
+INPUT_FILES = ("artifact", "inputs")
+OUTPUT_FILES = ("outputs",)
+
+
+class Host(Protocol):
+    """Where a worker runs.
+
+    1. The job holds the keys of `compress.worker.job.Job` but for `schema`, `result`, `cpus` and `limit_s`, which are
+       the host's. Its paths are absolute and lie on this machine; `outputs` is there when `run` returns.
+    2. A worker that answers with an error has answered: the result holds `error`. `ask` turns it into an exception.
+    3. No process and no file that the host made outlives `run`, whichever way it ends.
+    """
+
+    def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Runs one job in a fresh process and returns its result.
+
+        Raises:
+            WorkerError: If the worker crashed, ran longer than `timeout_s`, or left no result.
+        """

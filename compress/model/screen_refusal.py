@@ -1,0 +1,57 @@
+"""What a check of the screen raises; `screen` adds the file and turns it into the error that a user sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.errors import ModelError, UnsafeFileError
+
+MAKE_AGAIN = "make the file again where the model comes from: torch.export.save for a .pt2, safetensors.torch.save_file for weights."
+EXPORT_AGAIN = "export the model again from its source with torch.export.export and torch.export.save."
+
+
+class Refusal(Exception):
+    """One reason not to open a file.
+
+    Args:
+        what: What is wrong, naming the value.
+        hint: The remedy, as a sentence.
+        unsafe: Whether opening the file would run code or claim more than it holds; otherwise it is damaged, or not
+            what it should be.
+    """
+
+    def __init__(self, what: str, hint: str = MAKE_AGAIN, *, unsafe: bool = True) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.unsafe = unsafe
+        self._keys: list[str | int] = []
+        self._members: list[str] = []
+
+    def under(self, key: str | int) -> Refusal:
+        """Adds the key or index that holds the value, from the inside out."""
+        self._keys.append(key)
+        return self
+
+    def inside(self, member: str) -> Refusal:
+        """Adds the archive member that holds the value, from the inside out."""
+        self._members.append(member)
+        return self
+
+    def error(self, path: Path) -> ModelError:
+        """Returns the error for a user: file, member, key, what, remedy."""
+        place = ": ".join([str(path), *(f"member {member!r}" for member in reversed(self._members))])
+        key = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in reversed(self._keys)).lstrip(".")
+        kind = UnsafeFileError if self.unsafe else ModelError
+        return kind(f"{place}{f', key {key}' if key else ''}: {self.what}", self.hint)
+
+
+def damaged(what: str, hint: str = "copy or download the file again; if it stays so, " + MAKE_AGAIN) -> Refusal:
+    """Returns a refusal of a file that is truncated, garbage or of another format: useless rather than unsafe."""
+    return Refusal(what, hint, unsafe=False)
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """Returns a value as an error message may show it: quoted, on one line, of bounded length."""
+    text = repr(value[: 2 * limit] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= limit else text[:limit] + "…"

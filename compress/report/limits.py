@@ -1,0 +1,141 @@
+"""What the figures cannot show, said plainly and derived from the evidence itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from compress.evidence import Candidate, Evidence, Latency, TargetEvidence
+from compress.report.numbers import format_count, format_share, plural
+from compress.report.text import first_line, plain
+
+PERCENTILE_SAMPLES = {"p90": 64, "p99": 662}
+"""Fewest samples that carry a percentile (the early-stopping bounds of MLPerf LoadGen)."""
+
+FEW_POSITIVES = 100
+
+
+def limits(evidence: Evidence) -> tuple[str, ...]:
+    """Returns the limits of the evidence, each one a sentence or two."""
+    return tuple(
+        text
+        for texts in (
+            _quality(evidence),
+            _latency(evidence),
+            _unsettled(evidence),
+            _missing(evidence),
+        )
+        for text in texts
+    )
+
+
+def missing_percentile(latency: Latency, name: str) -> str:
+    """Returns why a percentile is not printed.
+
+    Args:
+        latency: Times of which `p90_ms` or `p99_ms` is None.
+        name: `p90` or `p99`.
+    """
+    count = sum(len(process) for process in latency.samples)
+    needed = PERCENTILE_SAMPLES[name]
+    # Enough of them, and still none: a call too short to be timed alone leaves means of blocks, not single calls.
+    return f"{plural(count, 'sample')} of {needed} needed" if count < needed else "samples are not of single calls"
+
+
+def _quality(evidence: Evidence) -> Iterable[str]:
+    rows = sorted({metric.rows for _, item in _candidates(evidence) for metric in item.metrics})
+    if not rows:
+        yield "No quality was measured: nothing here says whether an artifact still decides as the original did."
+        return
+    test = evidence.data.splits.get("test")
+    held_out = f" (the test split holds {format_count(test)})" if test is not None else ""
+    yield (
+        f"Quality was measured on {_span(rows)} rows{held_out}. A difference whose interval holds zero may be luck, "
+        "and rows of another time or population may answer otherwise."
+    )
+    positives = evidence.data.positives.get("test")
+    if positives is not None and test is not None and min(positives, test - positives) < FEW_POSITIVES:
+        yield (
+            f"The test split holds {plural(positives, 'positive row')} and {format_count(test - positives)} negative: "
+            "fewer than 100 of one kind make AUC and KS coarse."
+        )
+    count = sum(metric.interval is not None for _, item in _candidates(evidence) for metric in item.metrics)
+    if count > 1:
+        yield (
+            f"Each of the {count} intervals of quality holds for its own comparison; among many, some miss by chance."
+        )
+    yield "The figures are of all rows together; a loss inside one segment or sensitive group can hide in them."
+    parity = sorted({item.rows for _, candidate in _candidates(evidence) for item in candidate.parity})
+    if parity:
+        yield f"Parity was checked on {_span(parity)} rows; on others the outputs can differ by more."
+
+
+def _latency(evidence: Evidence) -> Iterable[str]:
+    measured = [(target, item, item.latency) for target, item in _candidates(evidence) if item.latency is not None]
+    if not measured:
+        yield "No latency was measured."
+        return
+    yield (
+        "Latency and memory are those of the machine under Environment. Unless that is the device itself, ratios carry "
+        "over better than milliseconds, and neither is certain on another processor."
+    )
+    loads = sorted({(latency.batch, latency.threads) for _, _, latency in measured})
+    said = ", ".join(f"batch {batch} on {plural(threads, 'thread')}" for batch, threads in loads)
+    yield f"Latency is of {said}; other batches, more threads or a busy device were not tried."
+    tolerances = sorted({latency.comparison.tolerance for _, _, latency in measured if latency.comparison is not None})
+    if tolerances:
+        said = ", ".join(f"{value * 100:g} %" for value in tolerances)
+        yield f"A change of latency within the tolerance of {said} is not called FASTER or SLOWER."
+    for name in PERCENTILE_SAMPLES:
+        without = [latency for _, _, latency in measured if getattr(latency, f"{name}_ms") is None]
+        reasons = sorted({missing_percentile(latency, name) for latency in without})
+        if without:
+            share = f"{len(without)} of {plural(len(measured), 'artifact')}"
+            yield f"{name} is not printed for {share}: {'; '.join(reasons)}."
+
+
+def _unsettled(evidence: Evidence) -> Iterable[str]:
+    unknown = [
+        _place(target, item)
+        for target, item in _candidates(evidence)
+        if item.latency is not None
+        and item.latency.comparison is not None
+        and item.latency.comparison.verdict == "UNKNOWN"
+    ]
+    if unknown:
+        yield f"Latency was not settled (UNKNOWN) for {', '.join(unknown)}: more pairs or a quieter machine would tell."
+    for status, meaning in (
+        ("INCONCLUSIVE", "too little data to pass or to fail"),
+        ("INCOMPARABLE", "no baseline to compare with"),
+    ):
+        found = [
+            f"{plain(target.target)} {plain(scheme)}"
+            for target in evidence.targets
+            for scheme, verdict in target.verdicts.items()
+            if verdict.status == status
+        ]
+        if found:
+            yield f"The gate is {status} ({meaning}) for {', '.join(found)}."
+
+
+def _missing(evidence: Evidence) -> Iterable[str]:
+    for target in evidence.targets:
+        if target.error:
+            yield f"{plain(target.target)} was not measured to the end: {first_line(target.error)}"
+    failed = [_place(target, item) for target, item in _candidates(evidence) if item.error]
+    total = len(list(_candidates(evidence)))
+    if failed:
+        share = format_share(len(failed) / total)
+        yield f"{len(failed)} of {plural(total, 'candidate')} ({share}) failed and lack figures: {', '.join(failed)}."
+
+
+def _candidates(evidence: Evidence) -> Iterable[tuple[TargetEvidence, Candidate]]:
+    return ((target, candidate) for target in evidence.targets for candidate in target.candidates)
+
+
+def _place(target: TargetEvidence, candidate: Candidate) -> str:
+    return f"{plain(target.target)} {plain(candidate.scheme)}"
+
+
+def _span(counts: list[int]) -> str:
+    low, high = format_count(counts[0]), format_count(counts[-1])
+    return low if low == high else f"{low} to {high}"

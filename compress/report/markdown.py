@@ -1,0 +1,129 @@
+"""The whole report as one Markdown text, the verdict first."""
+
+from __future__ import annotations
+
+from compress.evidence import DataInfo, Evidence, ModelInfo, StepInfo, TargetEvidence
+from compress.report.limits import limits
+from compress.report.markdown_target import target_section
+from compress.report.markdown_text import bullets, escape, folded_table, table
+from compress.report.numbers import MISSING, format_bytes, format_count, format_ratio, format_share
+from compress.report.summary import count_reasons, notes, verdict_line
+from compress.report.table import COLUMNS, legend, table_rows, target_rows
+from compress.report.values import flatten
+
+
+def render_markdown(evidence: Evidence) -> str:
+    """Returns the report: verdict, table, then target by target, the model, the data, the machine, the limits.
+
+    Every string that comes from a file is escaped: it shows as text and can neither break a table nor add markup.
+    """
+    parts = [
+        f"# Compression report: {escape(evidence.name)}",
+        _origin(evidence),
+        "## Verdict",
+        *(_verdict(target) for target in evidence.targets),
+        *(() if evidence.targets else ("Nothing ships: no target was measured.",)),
+        "## Results",
+        table(COLUMNS, [row.cells for row in table_rows(evidence)]),
+        bullets(f"{column}: {meaning}" for column, meaning in legend(evidence).items()),
+        *_notes(evidence),
+        *(target_section(target) for target in evidence.targets),
+        "## What was done to the model",
+        _model(evidence),
+        *(_step(index, step) for index, step in enumerate(evidence.steps, start=1)),
+        "## Data and splits",
+        _data(evidence.data),
+        "## Environment",
+        *_environment(evidence),
+        "## Limits of this evidence",
+        bullets(limits(evidence)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin(evidence: Evidence) -> str:
+    said = f"Measured {evidence.created} by edge-compress {evidence.version}, recipe {evidence.recipe_digest}."
+    return escape(said)
+
+
+def _verdict(target: TargetEvidence) -> str:
+    lines = [f"**{escape(target.target)}** {escape(verdict_line(target))}"]
+    rows = target_rows(target)
+    shipped = next((row for row in rows if row.outcome == "ships"), None)
+    # The line of a shipped candidate is made of its figures; the reason of the choice is said beside it.
+    if shipped is not None and shipped.reason and shipped.reason not in verdict_line(target):
+        lines.append(f"- why: {escape(shipped.reason)}")
+    for row in rows:
+        if row.outcome != "ships" and row.scheme != MISSING:
+            lines.append(f"- not {escape(row.scheme)}: {escape(row.reason)}")
+    return f"{lines[0]}\n\n" + "\n".join(lines[1:]) if len(lines) > 1 else lines[0]
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    found = notes(evidence)
+    return ["Notes:", bullets(found)] if found else []
+
+
+def _model(evidence: Evidence) -> str:
+    original, compressed = evidence.model, evidence.compressed
+    text = _model_table(original, compressed, ("original", "compressed"))
+    if evidence.steps:
+        return text
+    return f"No pass was applied: every candidate is lowered from the original model.\n\n{text}"
+
+
+def _step(index: int, step: StepInfo) -> str:
+    title = f"### Step {index}: {escape(step.kind)}"
+    parts = [title, _model_table(step.before, step.after, ("before", "after"))]
+    changed = f"Changed: {len(step.changed)}"
+    parts.append(folded_table(changed, ("changed",), [(item,) for item in step.changed]) if step.changed else changed)
+    skipped = f"Skipped: {len(step.skipped)}"
+    if step.skipped:
+        skipped = f"{skipped} ({count_reasons(reason for _, reason in step.skipped)})"
+        parts.append(folded_table(skipped, ("skipped", "reason"), step.skipped))
+    else:
+        parts.append(skipped)
+    return "\n\n".join(parts)
+
+
+def _model_table(before: ModelInfo, after: ModelInfo, names: tuple[str, str]) -> str:
+    """What a Model is and costs, before and after."""
+    costs = (
+        ("parameters", before.parameters, after.parameters, format_count),
+        ("MACs", before.macs, after.macs, format_count),
+        ("bytes of weights", before.bytes, after.bytes, format_bytes),
+        ("layers", before.layers, after.layers, format_count),
+    )
+    rows = [
+        (name, shown(first), shown(second), format_ratio(second / first) if first else MISSING)
+        for name, first, second, shown in costs
+    ]
+    rows += [
+        ("inputs", ", ".join(before.inputs), ", ".join(after.inputs), MISSING),
+        ("outputs", ", ".join(before.outputs), ", ".join(after.outputs), MISSING),
+        ("digest", before.digest, after.digest, MISSING),
+    ]
+    return table(("", *names, "ratio"), rows)
+
+
+def _data(data: DataInfo) -> str:
+    rows = []
+    for split, count in data.splits.items():
+        positives = data.positives.get(split)
+        rate = format_share(positives / count) if positives is not None and count else MISSING
+        fingerprint = data.split_fingerprints.get(split, MISSING)
+        rows.append((split, format_count(count), format_count(positives), rate, fingerprint))
+    rows.append(("all", format_count(data.rows), MISSING, MISSING, data.fingerprint))
+    text = f"Source: {escape(data.source)}\n\n" + table(("split", "rows", "positives", "rate", "fingerprint"), rows)
+    return f"{text}\n\n{bullets(data.notes)}" if data.notes else text
+
+
+def _environment(evidence: Evidence) -> list[str]:
+    environment = evidence.environment
+    parts = [
+        folded_table("Machine", ("fact", "value"), flatten(environment.machine)),
+        folded_table("Packages", ("package", "version"), list(environment.packages.items())),
+    ]
+    if environment.warnings:
+        parts.append(bullets(f"Warning: {text}" for text in environment.warnings))
+    return parts

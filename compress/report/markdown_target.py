@@ -1,0 +1,244 @@
+"""The part of the Markdown report on one target: every figure of every candidate, and every reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from compress.evidence import Candidate, Latency, Metric, TargetEvidence
+from compress.report.limits import missing_percentile
+from compress.report.markdown_text import bullets, details, escape, fence, folded_table, table
+from compress.report.numbers import (
+    MISSING,
+    format_bytes,
+    format_count,
+    format_decibel,
+    format_difference,
+    format_difference_interval,
+    format_level,
+    format_ms,
+    format_ratio,
+    format_ratio_interval,
+    format_share,
+    format_significant,
+    format_value,
+    format_value_interval,
+)
+from compress.report.values import flatten
+
+
+def target_section(target: TargetEvidence) -> str:
+    """Returns everything about one target, as Markdown; a part without figures says so."""
+    title = f"{target.target} ({target.runtime})"
+    parts = [f"## Target {escape(title)}"]
+    if target.settings:
+        parts.append(table(("setting", "value"), flatten(target.settings)))
+    if target.error:
+        parts += ["This target failed:", fence(target.error)]
+    sections: tuple[tuple[str, Callable[[TargetEvidence], str]], ...] = (
+        ("Artifacts", _artifacts),
+        ("Quality", _quality),
+        ("Gate", _gate),
+        ("Parity", _parity),
+        ("Latency", _latency),
+        ("Memory", _memory),
+        ("Placement", _placement),
+        ("Layers", _layers),
+        ("Errors", _errors),
+    )
+    for heading, section in sections:
+        # Errors are the one part whose absence is good news.
+        body = section(target) or ("" if heading == "Errors" else "Not measured.")
+        parts += [f"### {heading}", body] if body else []
+    return "\n\n".join(parts)
+
+
+def _artifacts(target: TargetEvidence) -> str:
+    rows = [
+        (
+            artifact.scheme,
+            artifact.file,
+            format_bytes(artifact.size_bytes),
+            f"{format_count(artifact.size_bytes)} B",
+            ", ".join(artifact.inputs),
+            ", ".join(artifact.outputs),
+            artifact.sha256,
+        )
+        for artifact in (candidate.artifact for candidate in target.candidates)
+        if artifact is not None
+    ]
+    found = [
+        f"Note on {candidate.scheme}: {note}"
+        for candidate in target.candidates
+        if candidate.artifact is not None
+        for note in candidate.artifact.notes
+    ]
+    if not rows:
+        return ""
+    text = table(("scheme", "file", "size", "bytes", "inputs", "outputs", "sha256"), rows)
+    return f"{text}\n\n{bullets(found)}" if found else text
+
+
+def _quality(target: TargetEvidence) -> str:
+    rows = [(candidate.scheme, *_metric(metric)) for candidate in target.candidates for metric in candidate.metrics]
+    headings = ("scheme", "metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
+    return table(headings, rows) if rows else ""
+
+
+def _metric(metric: Metric) -> tuple[str, ...]:
+    interval = MISSING
+    if metric.interval is not None:
+        level = format_level(metric.interval.level)
+        # Without a difference the interval is that of the value itself (a share that has no baseline).
+        signed = metric.difference is not None
+        bounds = (format_difference_interval if signed else format_value_interval)(metric.interval)
+        interval = f"{bounds} {level}, {metric.interval.method}"
+    return (
+        metric.name,
+        "higher" if metric.higher_is_better else "lower",
+        format_value(metric.value),
+        format_value(metric.baseline),
+        format_difference(metric.difference),
+        interval,
+        format_count(metric.rows),
+        metric.note or MISSING,
+    )
+
+
+def _gate(target: TargetEvidence) -> str:
+    rows: list[tuple[str, ...]] = [
+        (scheme, verdict.status, rule.rule, rule.status, rule.reason)
+        for scheme, verdict in target.verdicts.items()
+        for rule in verdict.rules
+    ]
+    for scheme, verdict in target.verdicts.items():
+        if not verdict.rules:
+            rows.append((scheme, verdict.status, MISSING, MISSING, "no rule was applied"))
+    return table(("scheme", "verdict", "rule", "status", "reason"), rows) if rows else ""
+
+
+def _parity(target: TargetEvidence) -> str:
+    rows = [
+        (
+            candidate.scheme,
+            parity.output,
+            parity.reference,
+            format_count(parity.rows),
+            "equal" if parity.sqnr_db is None and parity.max_abs == 0 else format_decibel(parity.sqnr_db),
+            format_significant(parity.max_abs, 2),
+            format_significant(parity.reference_range, 3),
+            format_value(parity.label_agreement),
+        )
+        for candidate in target.candidates
+        for parity in candidate.parity
+    ]
+    headings = (
+        "scheme",
+        "output",
+        "reference",
+        "rows",
+        "SQNR",
+        "max abs",
+        "reference range",
+        "same decision",
+    )
+    return table(headings, rows) if rows else ""
+
+
+def _latency(target: TargetEvidence) -> str:
+    measured = [(item.scheme, item.latency) for item in target.candidates if item.latency is not None]
+    if not measured:
+        return ""
+    times = table(
+        ("scheme", "median", "p90", "p99", "load", "first answer", "batch", "threads", "processes", "samples"),
+        [(scheme, *_times(latency)) for scheme, latency in measured],
+    )
+    compared = [(scheme, *_comparison(latency)) for scheme, latency in measured if latency.comparison is not None]
+    if not compared:
+        return times
+    headings = ("scheme", "against", "ratio", "interval", "verdict", "tolerance", "pairs")
+    return f"{times}\n\n{table(headings, compared)}"
+
+
+def _times(latency: Latency) -> tuple[str, ...]:
+    return (
+        format_ms(latency.median_ms),
+        _percentile(latency, "p90", latency.p90_ms),
+        _percentile(latency, "p99", latency.p99_ms),
+        format_ms(latency.load_ms),
+        format_ms(latency.first_ms),
+        str(latency.batch),
+        str(latency.threads),
+        format_count(latency.processes),
+        format_count(sum(len(process) for process in latency.samples)),
+    )
+
+
+def _percentile(latency: Latency, name: str, value: float | None) -> str:
+    return f"{MISSING} ({missing_percentile(latency, name)})" if value is None else format_ms(value)
+
+
+def _comparison(latency: Latency) -> tuple[str, ...]:
+    comparison = latency.comparison
+    if comparison is None:
+        return (MISSING,) * 6
+    level = format_level(comparison.interval.level)
+    return (
+        comparison.baseline,
+        format_ratio(comparison.ratio),
+        f"{format_ratio_interval(comparison.interval)} {level}, {comparison.interval.method}",
+        comparison.verdict,
+        f"{comparison.tolerance * 100:g} %",
+        format_count(comparison.pairs),
+    )
+
+
+def _memory(target: TargetEvidence) -> str:
+    rows = [
+        (
+            candidate.scheme,
+            format_bytes(candidate.memory.above_empty_bytes),
+            format_bytes(candidate.memory.peak_bytes),
+            format_bytes(candidate.memory.empty_bytes),
+        )
+        for candidate in target.candidates
+        if candidate.memory is not None
+    ]
+    return table(("scheme", "above the empty worker", "peak", "empty worker"), rows) if rows else ""
+
+
+def _placement(target: TargetEvidence) -> str:
+    return "\n\n".join(_one_placement(candidate) for candidate in target.candidates if candidate.placement is not None)
+
+
+def _one_placement(candidate: Candidate) -> str:
+    placement = candidate.placement
+    if placement is None:
+        return ""
+    share = f"{placement.accelerated} of {placement.total} operators ({format_share(placement.share)})"
+    summary = f"Placement of {candidate.scheme}: {share} on {placement.path}"
+    rows = [
+        (item.operator, format_count(item.count), "yes" if item.accelerated else "no", item.reason or MISSING)
+        for item in placement.operators
+    ]
+    return folded_table(summary, ("operator", "count", "accelerated", "reason"), rows)
+
+
+def _layers(target: TargetEvidence) -> str:
+    return "\n\n".join(_one_layers(candidate) for candidate in target.candidates if candidate.artifact is not None)
+
+
+def _one_layers(candidate: Candidate) -> str:
+    artifact = candidate.artifact
+    if artifact is None:
+        return ""
+    total = len(artifact.layers)
+    summary = f"Layers of {candidate.scheme}: {artifact.quantized} of {total} below float32"
+    if artifact.quantized == 0 and not any(layer.reason for layer in artifact.layers):
+        return escape(summary)
+    rows = [(layer.layer, layer.operator, layer.precision, layer.reason or MISSING) for layer in artifact.layers]
+    return folded_table(summary, ("layer", "operator", "precision", "reason"), rows)
+
+
+def _errors(target: TargetEvidence) -> str:
+    failed: Iterable[Candidate] = (candidate for candidate in target.candidates if candidate.error)
+    return "\n\n".join(details(f"Error of {candidate.scheme}", fence(candidate.error)) for candidate in failed)

@@ -1,0 +1,99 @@
+"""What a worker does for a job: one function an action, each returning what goes into the result file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from .arrays import Array, read_arrays, write_arrays
+from .errors import JobError
+from .feed import check_inputs, join
+from .job import Job
+from .memory import peak_rss_bytes
+from .session import open_session, session_class
+from .timing import time_calls
+
+
+def perform(job: Job) -> dict[str, Any]:
+    """Does what the job asks.
+
+    Raises:
+        JobError: If it cannot be done.
+    """
+    return ACTIONS[job.action](job)
+
+
+def outputs(job: Job) -> dict[str, Any]:
+    """Runs all rows, `batch` at a time, and writes every output to the file `outputs`."""
+    given = read_arrays(Path(job.inputs))
+    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+        feed = check_inputs(session.inputs, given)
+        rows = _rows(job, feed)
+        parts = []
+        for start in range(0, rows, job.batch):
+            part = {name: array[start : start + job.batch] for name, array in feed.items()}
+            parts.append((min(job.batch, rows - start), session.run(part)))
+    made = join(parts, rows)
+    write_arrays(Path(job.outputs), made)
+    return {"rows": rows, "outputs": sorted(made)}
+
+
+def latency(job: Job) -> dict[str, Any]:
+    """Times opening, the first answer and many calls with the first `batch` rows, and reads the peak memory.
+
+    The runtime is imported before the clock starts: an application pays for loading its model, not for Python.
+    """
+    given = read_arrays(Path(job.inputs))
+    session_class(job.runtime)
+    start = perf_counter_ns()
+    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+        load_ns = perf_counter_ns() - start
+        feed = check_inputs(session.inputs, given)
+        rows = _rows(job, feed)
+        if rows < job.batch:
+            raise JobError(f"{job.inputs}: holds {rows} rows; the batch is {job.batch}", "give more rows.")
+        call = session.prepare({name: array[: job.batch] for name, array in feed.items()})
+        start = perf_counter_ns()
+        call()
+        first_ns = perf_counter_ns() - start
+        times = time_calls(call, warmup_s=job.warmup_s, sample_s=job.sample_s, seconds=job.seconds)
+        peak = peak_rss_bytes()
+    return {"load_ms": load_ns / 1e6, "first_ms": first_ns / 1e6, **asdict(times), "peak_rss_bytes": peak}
+
+
+def empty(job: Job) -> dict[str, Any]:
+    """Imports the runtime, opens nothing and reads the peak memory."""
+    session_class(job.runtime)
+    return {"peak_rss_bytes": peak_rss_bytes()}
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """Returns the artifact's signature and which operators run where; `inputs`, if given, holds a row to run with."""
+    given = read_arrays(Path(job.inputs)) if job.inputs else None
+    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+        row = None if given is None else {name: array[:1] for name, array in given.items()}
+        return {
+            "inputs": {name: asdict(spec) for name, spec in session.inputs.items()},
+            "outputs": {name: asdict(spec) for name, spec in session.outputs.items()},
+            "placement": asdict(session.placement(job.precision, row)),
+        }
+
+
+ACTIONS: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "outputs": outputs,
+    "latency": latency,
+    "empty": empty,
+    "describe": describe,
+}
+
+
+def _rows(job: Job, feed: Mapping[str, Array]) -> int:
+    """How many rows the checked arrays hold."""
+    counts = {name: array.shape[0] if array.ndim else None for name, array in feed.items()}
+    rows: int | None = next(iter(counts.values()), None)
+    if not rows or len(set(counts.values())) != 1:
+        raise JobError(f"{job.inputs}: every input must have the same number of rows, at least 1; got {counts}")
+    return rows

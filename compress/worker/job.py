@@ -1,0 +1,132 @@
+"""The job, what a worker is asked, and the result, what it answers: two JSON files with a schema number."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import JobError
+
+SCHEMA = 1
+# Which files each action needs.
+NEEDED = {
+    "outputs": ("artifact", "inputs", "outputs"),
+    "latency": ("artifact", "inputs"),
+    "describe": ("artifact",),
+    "empty": (),
+}
+PRECISIONS = ("float", "int8")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request to a worker.
+
+    1. `action` is `outputs` (run every row), `latency` (time calls), `describe` (signature and placement) or
+       `empty` (import the runtime, open nothing: what memory costs before any artifact).
+    2. `artifact` and `inputs` are files that must exist where the worker runs, `outputs` and `result` files that
+       it writes. `inputs` and `outputs` are `.npz` files, one array `[rows, ...]` per named input or output.
+    3. `batch` rows go into one call. `warmup_s` passes before timing starts, which lasts at least `seconds`;
+       calls are repeated within a sample until it is `sample_s` long.
+    4. `precision` is what the artifact was lowered to; it decides which operators count as accelerated.
+    5. `cpus` are the processors to stay on, where the machine allows it; empty means all.
+    6. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
+       for long; 0 means no limit.
+    """
+
+    action: str
+    runtime: str
+    result: str
+    artifact: str = ""
+    inputs: str = ""
+    outputs: str = ""
+    threads: int = 1
+    batch: int = 1
+    precision: str = "float"
+    warmup_s: float = 0.05
+    sample_s: float = 0.002
+    seconds: float = 0.2
+    cpus: tuple[int, ...] = ()
+    limit_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("action", self.action, tuple(NEEDED))
+        _one_of("precision", self.precision, PRECISIONS)
+        for key in ("threads", "batch"):
+            if getattr(self, key) < 1:
+                raise JobError(f"job: {key} must be at least 1; got {getattr(self, key)}")
+        for key in ("warmup_s", "sample_s", "seconds", "limit_s"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise JobError(f"job: {key} must be a number of seconds; got {getattr(self, key)}")
+        for key in NEEDED[self.action]:
+            if not getattr(self, key):
+                raise JobError(f"job: the action {self.action!r} needs the key {key!r}")
+
+
+def parse_job(values: Mapping[str, Any]) -> Job:
+    """Checks what a job file says.
+
+    Args:
+        values: The file's JSON object, `schema` included.
+
+    Raises:
+        JobError: If the schema is another one, or a key is unknown, missing or of the wrong type.
+    """
+    if values.get("schema") != SCHEMA:
+        raise JobError(
+            f"job: schema {values.get('schema')!r}; this worker reads {SCHEMA}",
+            "copy the worker folder of the same version to the device.",
+        )
+    known = {item.name: item for item in fields(Job)}
+    given = {key: value for key, value in values.items() if key != "schema"}
+    for key, value in given.items():
+        if key not in known:
+            raise JobError(f"job: unknown key {key!r}", f"known: {', '.join(sorted(known))}.")
+        if not _fits(value, str(known[key].type)):
+            raise JobError(f"job: {key} must be {known[key].type}; got {value!r}")
+    for key in ("action", "runtime", "result"):
+        if key not in given:
+            raise JobError(f"job: the key {key!r} is missing")
+    given["cpus"] = tuple(given.get("cpus", ()))
+    return Job(**given)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        JobError: If the file cannot be read or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise JobError(f"{path}: must hold a JSON object")
+    return values
+
+
+def write_result(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a result with its schema number, in one step: a reader finds all of it or nothing."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({"schema": SCHEMA, **values}, allow_nan=False), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise JobError(f"job: {key} must be one of {', '.join(known)}; got {value!r}")
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    if annotation == "str":
+        return isinstance(value, str)
+    if annotation == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (list, tuple)) and all(isinstance(item, int) for item in value)

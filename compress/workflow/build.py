@@ -1,0 +1,202 @@
+"""From a plan to files: the Model, its passes, and each runtime's artifacts. Finished steps are reused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from compress.data.base import Dataset
+from compress.errors import LoweringError
+from compress.evidence import StepInfo, from_json, to_json
+from compress.model.core import Model, TensorInfo
+from compress.model.cost import describe
+from compress.model.source import load_model
+from compress.passes.base import Context, run_pass
+from compress.recipe import QuantScheme
+from compress.runtimes.base import Lowered, outcomes
+from compress.runtimes.calibrate import Ranges, calibrate
+from compress.store.cache import Cache, digest, key
+from compress.target import Target
+from compress.workflow.plan import Plan, runtime, versions
+from compress.workflow.progress import Progress
+
+
+@dataclass(frozen=True)
+class Models:
+    """The Model as it came, the Model behind all passes, and what each pass did."""
+
+    original: Model
+    compressed: Model
+    steps: tuple[StepInfo, ...]
+    dataset: Dataset
+
+    @property
+    def changed(self) -> bool:
+        """Whether the passes made another Model."""
+        return self.original.digest != self.compressed.digest
+
+
+@dataclass(frozen=True)
+class Built:
+    """One artifact, or why there is none. `graph` is the Model that it must answer like."""
+
+    scheme: str
+    graph: Model
+    lowered: Lowered | None
+    sha: str
+    error: str = ""
+
+    @property
+    def precision(self) -> Literal["float", "int8"]:
+        """What the worker's placement is judged by: `int8` where a layer has integer weights, else `float`."""
+        if self.lowered is None:
+            return "float"
+        return "int8" if any(item.precision == "int8" for item in self.lowered.outcomes) else "float"
+
+
+def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
+    """Loads the Model, binds its inputs to the data and runs the passes.
+
+    Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
+    function, and every runtime then quantizes the weights that it will multiply.
+    """
+    progress.step("exporting the model")
+    specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
+    source = load_model(plan.recipe.model, specifications, plan.folder)
+    if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
+        dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
+    model, steps = source, []
+    for index, config in enumerate(plan.recipe.passes):
+        progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
+        context = Context(seed=plan.recipe.seed, options=config.options)
+        model, step = _apply(config.kind, model, dataset, context, config.allow_no_change)
+        steps.append(step)
+    folding = Context(seed=plan.recipe.seed)
+    compressed, step = _apply("fold_batch_norm", model, dataset, folding, True)
+    if step.changed or step.skipped:
+        steps.append(step)
+    original = compressed if model is source else _apply("fold_batch_norm", source, dataset, folding, True)[0]
+    return Models(original, compressed, tuple(steps), dataset)
+
+
+def _apply(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
+    result = run_pass(kind, model, dataset, context, allow_no_change=allow)
+    return result.model, StepInfo(
+        kind=kind,
+        changed=tuple(f"{change.where}: {change.what}" for change in result.changed),
+        skipped=tuple((skip.where, skip.reason) for skip in result.skipped),
+        before=describe(model),
+        after=describe(result.model),
+    )
+
+
+def lower_float(model: Model, name: str, cache: Cache, progress: Progress) -> Lowered:
+    """Returns the float32 file of a runtime.
+
+    Raises:
+        LoweringError: If the runtime cannot take the model.
+    """
+    step = key("lower", model=model.digest, runtime=name, versions=versions(name))
+    progress.step(f"lowering to {name}, float32")
+    lowered = _restore(cache, step)
+    if lowered is None:
+        lowered = runtime(name).lower(model)
+        lowered = replace(lowered, outcomes=outcomes(lowered, (), "float32", {}))
+        _keep(cache, step, lowered)
+    return lowered
+
+
+def quantize(
+    lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target, cache: Cache, progress: Progress
+) -> Lowered:
+    """Returns the file with a scheme realised.
+
+    Raises:
+        LoweringError: If nothing of the scheme can be realised.
+    """
+    step = key(
+        "quantize",
+        file=digest(lowered.data),
+        scheme=scheme.model_dump(mode="json"),
+        ranges=ranges.digest if ranges and scheme.activations == "static" else "",
+        cpu=target.cpu,
+        runtime=target.runtime,
+        versions=versions(target.runtime),
+    )
+    progress.step(f"lowering to {target.runtime}, {scheme.name}")
+    made = _restore(cache, step)
+    if made is None:
+        engine = runtime(target.runtime)
+        if (scheme.dtype, scheme.activations) not in engine.schemes:
+            raise LoweringError(f"{target.runtime} has no {scheme.dtype} with {scheme.activations} activations", "")
+        made = engine.quantize(lowered, scheme, ranges, target)
+        _keep(cache, step, made)
+    return made
+
+
+def find_ranges(model: Model, dataset: Dataset, label: str, plan: Plan, cache: Cache, progress: Progress) -> Ranges:
+    """Returns the activation ranges over a stratified sample of the calibration split, streamed."""
+    settings = plan.recipe.calibration
+    rows = dataset.sample("calibration", settings.rows, plan.recipe.seed, label)
+    step = key(
+        "calibrate",
+        model=model.digest,
+        data=dataset.fingerprint(),
+        rows=hashlib.sha256(rows.tobytes()).hexdigest(),
+        batch=settings.batch,
+        versions=versions("torch") or None,
+    )
+    progress.step(f"calibrating on {len(rows)} rows")
+    kept = cache.get(step)
+    if kept is not None:
+        return Ranges({name: (low, high) for name, (low, high) in kept["values"].items()}, kept["source"])
+    ranges = calibrate(model, dataset.batches_of(rows, settings.batch))
+    cache.put(step, {"values": {name: list(pair) for name, pair in ranges.values.items()}, "source": ranges.source})
+    return ranges
+
+
+def build_target(
+    models: Models, target: Target, plan: Plan, label: str, cache: Cache, progress: Progress
+) -> tuple[Built, ...]:
+    """Builds every scheme of a target; the first is the baseline, the original in float32.
+
+    A scheme that fails is an error of that scheme. A runtime that cannot take the original is an error of the target.
+
+    Raises:
+        LoweringError: If the baseline cannot be lowered.
+    """
+    baseline = lower_float(models.original, target.runtime, cache, progress)
+    name = "original" if models.changed else "float32"
+    built = [Built(name, models.original, baseline, digest(baseline.data))]
+    schemes = plan.schemes_for(target)
+    try:
+        floats = lower_float(models.compressed, target.runtime, cache, progress) if models.changed else baseline
+    except LoweringError as error:
+        return (*built, *(Built(scheme.name, models.compressed, None, "", str(error)) for scheme in schemes))
+    if models.changed:
+        built.append(Built("float32", models.compressed, floats, digest(floats.data)))
+    for scheme in schemes[1:]:
+        try:
+            ranges = (
+                find_ranges(models.compressed, models.dataset, label, plan, cache, progress)
+                if scheme.activations == "static"
+                else None
+            )
+            made = quantize(floats, scheme, ranges, target, cache, progress)
+            built.append(Built(scheme.name, models.compressed, made, digest(made.data)))
+        except LoweringError as error:
+            built.append(Built(scheme.name, models.compressed, None, "", str(error)))
+    return tuple(built)
+
+
+def _keep(cache: Cache, step: str, lowered: Lowered) -> None:
+    cache.put(step, {"lowered": to_json(replace(lowered, data=b""))}, data=lowered.data)
+
+
+def _restore(cache: Cache, step: str) -> Lowered | None:
+    kept = cache.get(step)
+    if kept is None:
+        return None
+    lowered: Lowered = from_json(Lowered, kept["lowered"], step)
+    return replace(lowered, data=cache.require(kept["blobs"]["data"]))

@@ -1,0 +1,350 @@
+"""From artifacts to evidence of one target: quality, parity, latency, memory, placement, verdicts, choice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.bench.conductor import BenchItem, BenchResult, measure
+from compress.errors import CompressError, RecipeError, did_you_mean
+from compress.evaluate.parity import parity
+from compress.evaluate.quality import compare
+from compress.evaluate.scores import probabilities
+from compress.evidence import (
+    ArtifactInfo,
+    Candidate,
+    Latency,
+    Memory,
+    Metric,
+    Placement,
+    TargetEvidence,
+    from_json,
+    to_json,
+)
+from compress.gate import judge
+from compress.hosts import HOSTS, Host
+from compress.hosts.calls import describe, run_outputs
+from compress.search.choose import choose
+from compress.store.cache import Cache, key
+from compress.target import Target
+from compress.workflow.build import Built, Models
+from compress.workflow.plan import Plan, versions
+from compress.workflow.progress import Progress
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The test rows: what feeds the model, the labels, and which of the rows parity is measured on."""
+
+    inputs: Mapping[str, NDArray[np.generic]]
+    labels: NDArray[np.generic]
+    output: str
+    link: Literal["logit", "probability"]
+    parity_rows: NDArray[np.int64]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every measurement on one target has in common.
+
+    `machine` names the processor and its features: figures of another machine are not reused.
+    """
+
+    target: Target
+    host: Host
+    plan: Plan
+    holdout: Holdout
+    cache: Cache
+    machine: str
+
+    def key(self, step: str, **inputs: object) -> str:
+        """The name of a step that ran in this target's runtime, on this host, on this machine."""
+        return key(
+            step,
+            host=self.target.host,
+            threads=self.target.threads,
+            machine=self.machine,
+            versions=versions(self.target.runtime),
+            **inputs,
+        )
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a worker may take."""
+        return self.plan.recipe.measure.timeout_s
+
+
+def take_holdout(models: Models, label: str, plan: Plan) -> Holdout:
+    """Reads the test split once.
+
+    Raises:
+        CompressError: If `task.output` names no output of the model.
+    """
+    dataset, task = models.dataset, plan.recipe.task
+    names = [item.name for item in models.original.signature.outputs]
+    output = task.output or (names[0] if len(names) == 1 else None)
+    if output not in names:
+        raise RecipeError(
+            f"{plan.where}: task.output: "
+            + (f"the model has no output {output!r}" if output else f"the model has {len(names)} outputs"),
+            did_you_mean(output or "", names),
+        )
+    rows = dataset.split("test")
+    sample = dataset.sample("test", min(plan.recipe.measure.parity_rows, len(rows)), plan.recipe.seed, label)
+    return Holdout(
+        inputs=dataset.reader.read(rows),
+        labels=dataset.label(label)[rows],
+        output=output,
+        link=_link(models, output, plan),
+        parity_rows=np.searchsorted(rows, sample).astype(np.int64),
+        fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint('test')}".encode()).hexdigest(),
+    )
+
+
+def _link(models: Models, output: str, plan: Plan) -> Literal["logit", "probability"]:
+    """What the output holds. Found on calibration rows: the test rows decide nothing."""
+    if plan.recipe.task.link != "auto":
+        return plan.recipe.task.link
+    dataset = models.dataset
+    rows = dataset.split("calibration")[:256]
+    answers = models.original.run(dataset.reader.read(rows))[output].astype(np.float64)
+    return "probability" if bool(np.all((answers >= 0) & (answers <= 1))) else "logit"
+
+
+def measure_target(
+    built: Sequence[Built],
+    target: Target,
+    holdout: Holdout,
+    plan: Plan,
+    cache: Cache,
+    machine: str,
+    progress: Progress,
+) -> TargetEvidence:
+    """Measures every artifact of a target beside the first and decides which one ships."""
+    site = Site(target, HOSTS.load(target.host)(), plan, holdout, cache, machine)
+    answers: dict[str, Arrays] = {}
+    candidates: list[Candidate] = []
+    for item in built:
+        try:
+            if item.lowered is None:
+                raise CompressError(item.error)
+            progress.step(f"{target.name}: scoring {len(holdout.labels)} rows with {item.scheme}")
+            answers[item.scheme] = _score(item, site)
+            candidates.append(_judge_quality(item, built[0], answers, site))
+        except CompressError as error:
+            candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
+    progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
+    timed = _latency(built, candidates, site, progress)
+    candidates = [
+        replace(
+            candidate,
+            latency=timed[candidate.scheme].latency,
+            memory=timed[candidate.scheme].memory,
+            error=candidate.error or timed[candidate.scheme].error,
+        )
+        if candidate.scheme in timed
+        else candidate
+        for candidate in candidates
+    ]
+    verdicts = {candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets) for candidate in candidates}
+    return TargetEvidence(
+        target=target.name,
+        runtime=target.runtime,
+        settings=target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True),
+        candidates=tuple(candidates),
+        verdicts=verdicts,
+        choice=choose(candidates, verdicts, plan.recipe.gate.objective),
+    )
+
+
+def _artifact(item: Built, site: Site) -> ArtifactInfo | None:
+    if item.lowered is None:
+        return None
+    return ArtifactInfo(
+        scheme=item.scheme,
+        runtime=site.target.runtime,
+        file=f"artifacts/{site.plan.recipe.name}.{site.target.name}.{item.scheme}{item.lowered.suffix}",
+        sha256=item.sha,
+        size_bytes=len(item.lowered.data),
+        inputs=item.lowered.inputs,
+        outputs=item.lowered.outputs,
+        layers=item.lowered.outcomes,
+        notes=item.lowered.notes,
+    )
+
+
+def _score(item: Built, site: Site) -> Arrays:
+    """What the artifact answers on the test rows, in its own runtime, in a worker."""
+    step = site.key("outputs", artifact=item.sha, rows=site.holdout.fingerprint)
+    kept = _kept_arrays(site.cache, step)
+    if kept is not None:
+        return kept
+    outputs = run_outputs(
+        site.host,
+        site.target.runtime,
+        site.cache.path(item.sha),
+        site.holdout.inputs,
+        threads=site.target.threads,
+        batch=256,
+        timeout_s=site.timeout_s,
+    )
+    _keep_arrays(site.cache, step, outputs)
+    return outputs
+
+
+def _judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], site: Site) -> Candidate:
+    task, settings, holdout = site.plan.recipe.task, site.plan.recipe.measure, site.holdout
+    got = answers[item.scheme]
+    rows = holdout.parity_rows
+    expected = _reference(item, site)
+    found = parity(
+        expected,
+        {name: array[rows] for name, array in got.items()},
+        name="graph",
+        decisions={holdout.output: (holdout.link, task.cutoff)},
+    )
+    metrics: tuple[Metric, ...] = ()
+    if baseline.scheme in answers:
+        where = f"{site.target.name}: {item.scheme}: output {holdout.output!r}"
+        metrics = compare(
+            holdout.labels,
+            probabilities(answers[baseline.scheme][holdout.output], holdout.link, where),
+            probabilities(got[holdout.output], holdout.link, where),
+            cutoff=task.cutoff,
+            resamples=settings.resamples,
+            seed=site.plan.recipe.seed,
+        )
+    return Candidate(
+        scheme=item.scheme,
+        artifact=_artifact(item, site),
+        metrics=metrics,
+        parity=found,
+        placement=_placement(item, site),
+    )
+
+
+def _reference(item: Built, site: Site) -> Arrays:
+    """What the graph itself answers on the parity rows: what the artifact must be close to."""
+    rows = site.holdout.parity_rows
+    step = key(
+        "reference",
+        model=item.graph.digest,
+        rows=site.holdout.fingerprint,
+        chosen=hashlib.sha256(rows.tobytes()).hexdigest(),
+        versions=versions("torch"),
+    )
+    kept = _kept_arrays(site.cache, step)
+    if kept is not None:
+        return kept
+    outputs = item.graph.run({name: array[rows] for name, array in site.holdout.inputs.items()})
+    _keep_arrays(site.cache, step, outputs)
+    return outputs
+
+
+def _placement(item: Built, site: Site) -> Placement:
+    step = site.key("placement", artifact=item.sha, precision=item.precision)
+    kept = site.cache.get(step)
+    if kept is not None:
+        restored: Placement = from_json(Placement, kept["placement"], step)
+        return restored
+    found = describe(
+        site.host,
+        site.target.runtime,
+        site.cache.path(item.sha),
+        precision=item.precision,
+        threads=site.target.threads,
+        timeout_s=site.timeout_s,
+        inputs={name: array[:1] for name, array in site.holdout.inputs.items()},
+    ).placement
+    site.cache.put(step, {"placement": to_json(found)})
+    return found
+
+
+def _kept_arrays(cache: Cache, step: str) -> Arrays | None:
+    kept = cache.get(step)
+    if kept is None:
+        return None
+    with np.load(io.BytesIO(cache.require(kept["blobs"]["arrays"])), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _keep_arrays(cache: Cache, step: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    cache.put(step, {}, arrays=buffer.getvalue())
+
+
+def _latency(
+    built: Sequence[Built], candidates: Sequence[Candidate], site: Site, progress: Progress
+) -> dict[str, BenchResult]:
+    """Measures all artifacts that answered, together: no figure is taken without its baseline in the same run."""
+    settings, recipe = site.plan.recipe.measure, site.plan.recipe
+    working = [
+        item for item, candidate in zip(built, candidates, strict=True) if item.lowered is not None and not candidate.error
+    ]
+    if not working:
+        return {}
+    step = site.key(
+        "latency",
+        artifacts=[(item.scheme, item.sha, item.precision) for item in working],
+        settings=settings.model_dump(mode="json"),
+        seed=recipe.seed,
+    )
+    kept = site.cache.get(step)
+    if kept is not None:
+        return {
+            name: BenchResult(
+                latency=from_json(Latency, value["latency"], step) if value["latency"] else None,
+                memory=from_json(Memory, value["memory"], step) if value["memory"] else None,
+            )
+            for name, value in kept["results"].items()
+        }
+    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
+        inputs = Path(folder) / "inputs.npz"
+        np.savez(inputs, allow_pickle=False, **_first(site.holdout, settings.batch))
+        results = measure(
+            site.host,
+            [
+                BenchItem(item.scheme, site.target.runtime, site.cache.path(item.sha), item.precision)
+                for item in working
+            ],
+            inputs,
+            threads=site.target.threads,
+            batch=settings.batch,
+            seconds=settings.seconds,
+            pairs=settings.pairs,
+            max_pairs=settings.max_pairs,
+            tolerance=settings.tolerance,
+            seed=recipe.seed,
+            timeout_s=settings.timeout_s,
+            progress=progress.advance,
+        )
+    if not any(result.error for result in results.values()):
+        site.cache.put(
+            step,
+            {
+                "results": {
+                    name: {
+                        "latency": to_json(result.latency) if result.latency else "",
+                        "memory": to_json(result.memory) if result.memory else "",
+                    }
+                    for name, result in results.items()
+                }
+            },
+        )
+    return results
+
+
+def _first(holdout: Holdout, rows: int) -> Arrays:
+    return {name: array[:rows] for name, array in holdout.inputs.items()}

@@ -1,0 +1,153 @@
+"""The main job: a recipe in, a published output folder out."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import compress
+from compress.bench.environment import environment
+from compress.errors import CompressError, LoweringError
+from compress.evidence import Choice, Evidence, GateStatus, TargetEvidence, load_evidence, to_json
+from compress.gate import overall
+from compress.model.cost import describe
+from compress.recipe import Recipe
+from compress.report.markdown import render_markdown
+from compress.store.cache import Cache, key
+from compress.store.outdir import OutputFolder
+from compress.target import Target
+from compress.workflow.build import Built, Models, build_models, build_target
+from compress.workflow.measure import Holdout, measure_target, take_holdout
+from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan
+from compress.workflow.progress import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        evidence: Everything measured.
+        status: The gate's overall answer.
+        exit_code: 0 pass, 1 gate failed, 3 inconclusive or incomparable.
+        folder: The published run.
+        reused: Number of steps whose results were taken from an earlier run.
+        made: Number of steps that were carried out now.
+    """
+
+    evidence: Evidence
+    status: GateStatus
+    exit_code: int
+    folder: Path
+    reused: int
+    made: int
+
+
+def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progress: Progress) -> Outcome:
+    """Compresses, exports, measures and publishes.
+
+    Args:
+        recipe: What to do.
+        folder: The recipe's folder; its paths are relative to it.
+        out: The output folder.
+        owner: Whose folder it is: another recipe may not write there.
+        where: The recipe's name for messages.
+        progress: Told what is happening.
+
+    Raises:
+        CompressError: If the recipe, data, model, or output folder cannot be used. Nothing is published then.
+    """
+    plan = make_plan(recipe, folder, where)
+    output = OutputFolder(out, owner)
+    output.check()
+    progress.step("reading the data")
+    dataset, label = load_rows(plan)
+    with output.claimed():
+        cache = output.cache
+        models = build_models(plan, dataset, progress)
+        holdout = take_holdout(models, label, plan)
+        machine = environment(sorted({name for target in plan.targets for name in PACKAGES.get(target.runtime, ())}))
+        processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
+        files: dict[str, bytes] = {}
+        targets = []
+        for target in plan.targets:
+            evidence, built = _one_target(models, target, plan, label, holdout, cache, processor, progress)
+            targets.append(evidence)
+            files |= _files(evidence, built)
+        # Read where and what was measured last time: if every step was reused, the result is that one, unchanged.
+        run_key = key("run", recipe=plan.digest, steps=sorted({*cache.reused, *cache.made}))
+        previous = output.current_manifest()
+        if previous is not None and previous.get("run_key") == run_key and not cache.made:
+            evidence_file = load_evidence(out / "current" / "evidence.json")
+            status, code = overall(evidence_file.targets)
+            return Outcome(evidence_file, status, code, (out / "current").resolve(), len(set(cache.reused)), 0)
+        whole = Evidence(
+            name=recipe.name,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            version=compress.__version__,
+            recipe_digest=plan.digest,
+            model=describe(models.original),
+            compressed=describe(models.compressed),
+            steps=models.steps,
+            data=models.dataset.info(label),
+            targets=tuple(targets),
+            environment=machine,
+        )
+        status, code = overall(whole.targets)
+        progress.step("writing the report")
+        files["evidence.json"] = to_json(whole).encode()
+        files["report.md"] = render_markdown(whole).encode()
+        published = output.publish(files, _manifest(plan, models, whole, status, run_key))
+    return Outcome(whole, status, code, published, len(set(cache.reused) - set(cache.made)), len(set(cache.made)))
+
+
+def _one_target(
+    models: Models, target: Target, plan: Plan, label: str, holdout: Holdout, cache: Cache, machine: str, progress: Progress
+) -> tuple[TargetEvidence, Sequence[Built]]:
+    """An error of one target is that target's; the others' results are kept."""
+    try:
+        built = build_target(models, target, plan, label, cache, progress)
+    except LoweringError as error:
+        settings = target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True)
+        choice = Choice(None, f"the original cannot be lowered: {error.message}")
+        return TargetEvidence(target.name, target.runtime, settings, (), {}, choice, str(error)), ()
+    return measure_target(built, target, holdout, plan, cache, machine, progress), built
+
+
+def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]:
+    data = {item.scheme: item.lowered.data for item in built if item.lowered is not None}
+    return {
+        candidate.artifact.file: data[candidate.scheme]
+        for candidate in evidence.candidates
+        if candidate.artifact is not None
+    }
+
+
+def _manifest(plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "name": evidence.name,
+        "created": evidence.created,
+        "version": evidence.version,
+        "status": status,
+        "ships": {
+            target.target: next(
+                (item.artifact.file for item in target.candidates if item.scheme == target.choice.scheme and item.artifact),
+                None,
+            )
+            for target in evidence.targets
+        },
+        "run_key": run_key,
+        "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
+        "recipe_digest": plan.digest,
+        "targets": [target.model_dump(mode="json", by_alias=True) for target in plan.targets],
+        "lineage": {"original": models.original.lineage, "compressed": models.compressed.lineage},
+        "model_digest": {"original": models.original.digest, "compressed": models.compressed.digest},
+        "data_fingerprint": evidence.data.fingerprint,
+        "packages": dict(evidence.environment.packages),
+    }
+
+
+__all__ = ["CompressError", "Outcome", "run"]

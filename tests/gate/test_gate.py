@@ -1,0 +1,346 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import ndtr
+
+from compress.evaluate import compare
+from compress.evaluate.discrimination import delong_paired
+from compress.evaluate.paired import bca_of_mean, mean_of, replicate
+from compress.evidence import (
+    ArtifactInfo,
+    Candidate,
+    Interval,
+    Latency,
+    Memory,
+    Metric,
+    Operators,
+    Parity,
+    Placement,
+    to_json,
+)
+from compress.gate import judge, worst
+from compress.recipe import GateConfig
+from compress.target import Budgets
+
+FREE = Budgets()
+
+
+def metric(name="auc", difference=0.0, low=0.0, high=0.0, *, higher=True, rows=1000, value=0.7, note=""):
+    return Metric(name, value, 0.7, difference, Interval(low, high, 0.95, "DeLong"), higher, rows, note)
+
+
+def agreement(share=1.0):
+    return Metric("agreement", share, None, None, Interval(0.9, 1.0, 0.95, "Wilson"), True, 1000)
+
+
+def candidate(*metrics, **fields):
+    return Candidate("int8", metrics=(*metrics, agreement()), **fields)
+
+
+def judged(item, budgets=FREE, **policy):
+    return judge(item, GateConfig(**policy), budgets)
+
+
+def rule(verdict, name):
+    return next(item for item in verdict.rules if item.rule == name)
+
+
+def latency(median_ms):
+    return Latency(1, 1, 9, median_ms, None, None, 10.0, 1.0, None, ())
+
+
+def artifact(size_bytes):
+    return ArtifactInfo("int8", "onnxruntime", "model.onnx", "0" * 64, size_bytes, ("x",), ("risk",), ())
+
+
+def parity(sqnr_db, output="risk"):
+    return Parity("model", 100, output, 0.1, sqnr_db, None, 3.0)
+
+
+def test_a_loss_within_the_margin_passes():
+    verdict = judged(candidate(metric(difference=-0.001, low=-0.0029, high=0.0009)))
+    assert verdict.status == "PASS"
+    assert verdict.reason == ""
+    assert rule(verdict, "auc_margin").reason == "loses 0.0010 AUC (-0.0009 to 0.0029), within the margin 0.003"
+
+
+def test_a_loss_beyond_the_margin_fails():
+    verdict = judged(candidate(metric(difference=-0.0061, low=-0.0080, high=-0.0042)))
+    assert verdict.status == "FAIL"
+    assert verdict.reason == "loses 0.0061 AUC (0.0042-0.0080), more than the margin 0.003"
+
+
+def test_between_the_two_it_is_inconclusive_and_says_how_many_rows_settle_it():
+    verdict = judged(candidate(metric(difference=-0.001, low=-0.005, high=0.003, rows=400)))
+    assert verdict.status == "INCONCLUSIVE"
+    # The bad end is 0.004 from the estimate and may be 0.002: twice as narrow, four times the rows.
+    assert verdict.reason == (
+        "loses 0.0010 AUC (-0.0030 to 0.0050): 400 rows do not tell whether it stays within the margin 0.003, "
+        "about 1,600 rows would"
+    )
+
+
+def test_rows_that_would_settle_a_likely_failure_come_from_the_good_end():
+    verdict = judged(candidate(metric(difference=-0.005, low=-0.009, high=-0.001, rows=1000)))
+    assert "about 4,000 rows would" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["log_loss", "brier", "ks"])
+def test_other_margins_count_only_when_set_and_in_the_metric_s_own_direction(name):
+    higher = name == "ks"
+    worse = -1 if higher else 1
+    bad = metric(name, worse * 0.02, *sorted((worse * 0.01, worse * 0.03)), higher=higher)
+    good = metric(name, -worse * 0.02, *sorted((-worse * 0.01, -worse * 0.03)), higher=higher)
+    assert judged(candidate(metric(), bad)).status == "PASS"
+    assert judged(candidate(metric(), bad), **{f"{name}_margin": 0.005}).status == "FAIL"
+    assert judged(candidate(metric(), bad), **{f"{name}_margin": 0.02}).status == "INCONCLUSIVE"
+    assert judged(candidate(metric(), good), **{f"{name}_margin": 0.0}).status == "PASS"
+
+
+def test_gains_and_small_margins_are_worded_so_that_they_can_be_read():
+    gain = judged(candidate(metric(difference=0.002, low=0.001, high=0.003)))
+    assert gain.rules[0].reason == "gains 0.0020 AUC (0.0010-0.0030), within the margin 0.003"
+    small = judged(candidate(metric(), metric("brier", 2e-5, 1e-5, 3e-5, higher=False)), brier_margin=1e-5)
+    assert "adds 0.000020 Brier score (0.000010-0.000030): 1,000 rows do not tell" in small.reason
+
+
+def test_the_baseline_itself_passes_with_no_margin_at_all():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.random(50) < 0.4, rng.random(50)
+    metrics = compare(labels, scores, scores, cutoff=0.5, resamples=100, seed=0)
+    verdict = judged(
+        Candidate("float32", metrics=metrics),
+        auc_margin=0.0,
+        log_loss_margin=0.0,
+        brier_margin=0.0,
+        ks_margin=0.0,
+        min_agreement=1.0,
+    )
+    assert verdict.status == "PASS"
+
+
+def test_an_estimate_on_the_margin_is_not_settled_by_rows():
+    verdict = judged(candidate(metric(difference=-0.003, low=-0.004, high=-0.002)))
+    assert verdict.status == "INCONCLUSIVE"
+    assert verdict.reason.endswith("the estimate lies on it, so more rows may not either")
+
+
+def test_what_was_not_measured_is_incomparable():
+    missing = judged(Candidate("int8", metrics=(agreement(),)))
+    assert (missing.status, missing.reason) == (
+        "INCOMPARABLE",
+        "has no AUC beside a baseline: it was not measured",
+    )
+    undefined = Metric("auc", None, None, None, None, True, 10, "undefined: all 10 rows are negative")
+    assert judged(candidate(undefined)).reason == ("has no AUC beside a baseline: undefined: all 10 rows are negative")
+    assert judged(Candidate("int8", metrics=(metric(),))).status == "INCOMPARABLE"
+    assert judged(Candidate("int8", metrics=(metric(),)), min_agreement=0).status == "PASS"
+
+
+def test_a_difference_without_an_interval_is_inconclusive():
+    short = Metric("auc", 0.7, 0.7, 0.0, None, True, 12, "no interval: 3 positive and 9 negative rows")
+    verdict = judged(candidate(short))
+    assert (verdict.status, verdict.reason) == (
+        "INCONCLUSIVE",
+        "may lose AUC: no interval: 3 positive and 9 negative rows",
+    )
+
+
+def test_an_error_is_incomparable_with_that_error():
+    verdict = judged(candidate(metric(), error="the worker was killed"))
+    assert verdict.status == "INCOMPARABLE"
+    assert verdict.reason == "could not be measured: the worker was killed"
+
+
+@pytest.mark.parametrize(
+    ("share", "status"), [(0.98, "PASS"), (0.97999, "FAIL"), (1.0, "PASS"), (math.nan, "INCOMPARABLE")]
+)
+def test_agreement_has_a_bound(share, status):
+    verdict = judged(Candidate("int8", metrics=(metric(), agreement(share))))
+    assert verdict.status == status
+    if status == "FAIL":
+        assert (
+            verdict.reason
+            == "decides 0.97999 of the rows as the baseline does, less than the bound 98.00 %"
+        )
+
+
+def test_every_parity_output_has_the_bound():
+    item = candidate(metric(), parity=(parity(35.0), parity(12.0, "embedding"), parity(None, "scores")))
+    assert judged(item).status == "PASS"
+    verdict = judged(item, min_sqnr_db=20)
+    assert verdict.status == "FAIL"
+    assert verdict.reason == "gives embedding with 12.0 dB SQNR against model, less than the bound 20.0 dB"
+    assert rule(verdict, "min_sqnr_db scores").status == "PASS"
+    assert judged(candidate(metric()), min_sqnr_db=20).status == "INCOMPARABLE"
+
+
+@pytest.mark.parametrize(
+    ("field", "bound", "inside", "outside", "said"),
+    [
+        ("latency_ms", 5.0, {"latency": latency(5.0)}, {"latency": latency(7.5)}, "takes 7.5 ms a call (median)"),
+        ("size_bytes", 2000, {"artifact": artifact(2000)}, {"artifact": artifact(2001)}, "is a file of 2,001 bytes"),
+        (
+            "memory_bytes",
+            1000,
+            {"memory": Memory(51_000, 50_000)},
+            {"memory": Memory(53_000, 50_000)},
+            "needs 3,000 bytes of memory above an empty worker, more than the bound 1,000 bytes",
+        ),
+        (
+            "min_accelerated",
+            0.9,
+            {"placement": Placement("XNNPACK", (Operators("conv", 9, True), Operators("mean", 1, False)))},
+            {"placement": Placement("XNNPACK", (Operators("conv", 1, True), Operators("mean", 1, False)))},
+            "runs 50.00 % of its operators on the accelerated path, less than the bound 90.00 %",
+        ),
+    ],
+)
+def test_budgets_are_hard_bounds(field, bound, inside, outside, said):
+    budgets = Budgets(**{field: bound})
+    assert judged(candidate(metric(), **inside), budgets).status == "PASS"
+    verdict = judged(candidate(metric(), **outside), budgets)
+    assert verdict.status == rule(verdict, field).status == "FAIL"
+    assert said in verdict.reason
+    assert judged(candidate(metric(), **outside)).status == "PASS"
+    assert judged(candidate(metric()), budgets).status == "INCOMPARABLE"
+
+
+def test_a_placement_without_operators_is_not_known():
+    budgets = Budgets(min_accelerated=0.0)
+    assert judged(candidate(metric(), placement=Placement("XNNPACK", ())), budgets).status == "INCOMPARABLE"
+
+
+def test_the_worst_rule_decides():
+    assert worst(["PASS", "INCONCLUSIVE"]) == "INCONCLUSIVE"
+    assert worst(["INCOMPARABLE", "INCONCLUSIVE", "PASS"]) == "INCOMPARABLE"
+    assert worst(["FAIL", "INCOMPARABLE"]) == "FAIL"
+    assert worst(["PASS", "PASS"]) == "PASS"
+    assert worst([]) == "INCOMPARABLE"
+
+
+numbers = st.floats() | st.sampled_from([0.0, 0.003, -0.003])
+maybe = st.none() | numbers
+ends = numbers | st.floats(-0.01, 0.01)
+intervals = st.builds(Interval, ends, ends, st.just(0.95), st.just("DeLong"))
+counts = st.integers(0, 10**12)
+metrics = st.builds(
+    Metric,
+    st.sampled_from(["auc", "auc", "agreement", "log_loss", "brier", "ks"]),
+    st.sampled_from([None, 0.7, 1.0]) | numbers,
+    maybe,
+    maybe,
+    st.none() | intervals,
+    st.booleans(),
+    counts,
+    st.text(max_size=5),
+)
+candidates = st.builds(
+    Candidate,
+    scheme=st.text(max_size=5),
+    artifact=st.none() | st.builds(artifact, counts),
+    metrics=st.lists(metrics, max_size=8).map(tuple),
+    parity=st.lists(st.builds(parity, maybe, st.text(max_size=5)), max_size=3).map(tuple),
+    latency=st.none() | st.builds(latency, numbers),
+    memory=st.none() | st.builds(Memory, counts, counts),
+    placement=st.none()
+    | st.builds(
+        Placement,
+        st.just("XNNPACK"),
+        st.lists(st.builds(Operators, st.just("conv"), counts, st.booleans()), max_size=3).map(tuple),
+    ),
+    error=st.sampled_from(["", "", "", "crashed"]),
+)
+positive = st.none() | st.floats(0, 1e6)
+policies = st.builds(
+    GateConfig,
+    auc_margin=st.floats(0, 1),
+    log_loss_margin=positive,
+    brier_margin=positive,
+    ks_margin=positive,
+    min_agreement=st.just(0.0) | st.floats(0, 1),
+    min_sqnr_db=st.none() | st.floats(-100, 100),
+)
+limits = st.builds(
+    Budgets,
+    latency_ms=st.none() | st.floats(1e-3, 1e3),
+    size_bytes=st.none() | st.integers(1, 10**12),
+    memory_bytes=st.none() | st.integers(1, 10**12),
+    min_accelerated=st.none() | st.floats(0, 1),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(candidates, policies, limits)
+def test_any_candidate_gets_a_verdict(item, policy, budgets):
+    verdict = judge(item, policy, budgets)
+    to_json(verdict)
+    assert verdict.rules
+    assert verdict.status == worst(entry.status for entry in verdict.rules)
+    assert all(entry.reason for entry in verdict.rules)
+    if verdict.status == "PASS":
+        auc = item.metric("auc")
+        assert not item.error
+        ends = (auc.interval.low, auc.interval.high)
+        assert max(-end if auc.higher_is_better else end for end in ends) <= policy.auc_margin
+        assert policy.min_agreement == 0 or item.metric("agreement").value >= policy.min_agreement
+
+
+@settings(deadline=None)
+@given(st.floats(-0.1, 0.1), st.floats(0, 0.1), st.floats(0, 0.1), st.floats(0, 0.05), st.floats(0, 0.05))
+def test_a_wider_margin_never_judges_worse(difference, below, above, margin, more):
+    item = candidate(metric(difference=difference, low=difference - below, high=difference + above))
+    order = ["PASS", "INCONCLUSIVE", "INCOMPARABLE", "FAIL"]
+    narrow = judged(item, auc_margin=margin).status
+    assert order.index(judged(item, auc_margin=margin + more).status) <= order.index(narrow)
+
+
+def auc_status(labels, a, b, margin):
+    found = delong_paired(labels, a, b)
+    shown = Metric("auc", found.auc_b, found.auc_a, found.difference, found.interval(0.95), True, labels.size)
+    return judged(candidate(shown), auc_margin=margin).status
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(40, 160), (300, 900)])
+def test_a_loss_of_the_margin_passes_at_most_one_time_in_twenty(positives, negatives):
+    """Normal classes 1 apart, noise of variance 0.16 added: the AUC loss is known, and the margin is set to it."""
+    loss = float(ndtr(1 / math.sqrt(2)) - ndtr(1 / math.sqrt(2 * 1.16)))
+    rng = np.random.default_rng(7)
+    labels = np.arange(positives + negatives) < positives
+    statuses = []
+    for _ in range(1000):
+        a = labels + rng.normal(size=labels.size)
+        statuses.append(auc_status(labels, a, a + 0.4 * rng.normal(size=labels.size), loss))
+    assert statuses.count("PASS") / 1000 <= 0.05
+    assert statuses.count("FAIL") / 1000 <= 0.05
+
+
+def test_a_loss_well_within_the_margin_passes_and_one_well_beyond_fails():
+    loss = float(ndtr(1 / math.sqrt(2)) - ndtr(1 / math.sqrt(2 * 1.16)))
+    rng = np.random.default_rng(8)
+    labels = np.arange(4000) < 1000
+    wide, narrow = [], []
+    for _ in range(100):
+        a = labels + rng.normal(size=labels.size)
+        b = a + 0.4 * rng.normal(size=labels.size)
+        wide.append(auc_status(labels, a, b, 2 * loss))
+        narrow.append(auc_status(labels, a, b, loss / 3))
+    assert wide.count("PASS") >= 80
+    assert narrow.count("FAIL") >= 80
+
+
+def test_a_log_loss_of_the_margin_passes_at_most_one_time_in_twenty():
+    """Skewed per-row losses of mean 0.02, 500 samples of 400 rows at once, each with its own bootstrap interval."""
+    rng = np.random.default_rng(9)
+    labels = np.arange(400) % 4 == 0
+    shifts = 0.02 + 0.1 * (rng.exponential(size=(400, 500)) - 1)
+    replicates = replicate(labels, [mean_of(shifts)], resamples=400, seed=0)
+    passed = 0
+    for k in range(500):
+        interval = bca_of_mean(labels, shifts[:, k], replicates[:, k], 0.95)
+        shown = Metric("log_loss", 0.5, 0.48, float(shifts[:, k].mean()), interval, False, 400)
+        passed += judged(candidate(metric(), shown), log_loss_margin=0.02).status == "PASS"
+    assert passed / 500 <= 0.05

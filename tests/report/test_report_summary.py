@@ -1,0 +1,89 @@
+"""What ships and why, in a line; what was left out or skipped, in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compress.evidence import Choice, Evidence, LayerOutcome
+from compress.report.summary import count_reasons, left_in_float, not_accelerated, notes, verdict_line
+
+
+def test_the_line_of_a_shipped_scheme_gives_its_gain_and_its_price(evidence: Evidence) -> None:
+    assert verdict_line(evidence.targets[0]) == (
+        "ships: int8-dynamic - 0.62x the latency, 0.26x the size, AUC -0.0003 [-0.0011, +0.0005]"
+    )
+
+
+def test_a_latency_that_is_not_faster_is_marked(evidence: Evidence) -> None:
+    target = replace(evidence.targets[0], choice=Choice("float16", "the smallest"))
+    assert verdict_line(target).startswith("ships: float16 - 1.08x the latency (SLOWER), 0.50x the size")
+
+
+def test_the_baseline_ships_for_a_reason(evidence: Evidence) -> None:
+    target = replace(evidence.targets[0], choice=Choice("float32", "no scheme is faster"))
+    assert verdict_line(target) == "ships: float32 (the baseline) - no scheme is faster"
+
+
+def test_nothing_ships_for_a_reason(evidence: Evidence) -> None:
+    target = replace(evidence.targets[0], choice=Choice(None, "the baseline exceeds latency_ms = 5"))
+    assert verdict_line(target) == "ships: nothing - the baseline exceeds latency_ms = 5"
+    failed = replace(target, candidates=(), error="WorkerError: no worker\nHint: see the log.")
+    assert verdict_line(failed) == "ships: nothing - WorkerError: no worker"
+    assert verdict_line(replace(target, choice=Choice(None, ""))) == "ships: nothing - no reason was recorded"
+
+
+def test_a_choice_without_figures_falls_back_to_its_reason(evidence: Evidence) -> None:
+    target = evidence.targets[0]
+    bare = replace(target.candidates[1], artifact=None, latency=None, metrics=())
+    changed = replace(target, candidates=(target.candidates[0], bare))
+    assert verdict_line(changed) == "ships: int8-dynamic - the fastest scheme that passes the gate"
+    assert verdict_line(replace(changed, candidates=())).startswith("ships: int8-dynamic - the fastest")
+
+
+def test_layers_left_in_float_are_counted_by_reason(evidence: Evidence) -> None:
+    baseline, quantized = evidence.targets[0].candidates[:2]
+    assert left_in_float(quantized) == (
+        "2 of 14 layers left in float32: no int8 kernel for layer_norm (1), excluded by the pattern `head*` (1)"
+    )
+    assert left_in_float(baseline) == ""
+    assert quantized.artifact is not None
+    whole = replace(quantized.artifact, layers=(LayerOutcome("a", "linear", (), "int8"),))
+    assert left_in_float(replace(quantized, artifact=whole)) == ""
+
+
+def test_operators_off_the_accelerated_path_are_counted(evidence: Evidence) -> None:
+    baseline, quantized = evidence.targets[0].candidates[:2]
+    assert not_accelerated(quantized) == "3 of 21 operators not on MLAS: Gather: no kernel on <MLAS> (3)"
+    assert not_accelerated(baseline) == ""
+
+
+def test_reasons_are_sorted_counted_and_bounded() -> None:
+    assert count_reasons(["a", "b", "b", ""]) == "b (2), a (1), no reason given (1)"
+    assert count_reasons(list("abcdef")) == "a (1), b (1), c (1), d (1), other reasons (2)"
+
+
+def test_notes_say_everything_once_with_its_places(evidence: Evidence) -> None:
+    found = notes(evidence)
+    assert len(found) == len(set(found))
+    assert (
+        "onnxruntime-cpu int8-dynamic; litert-cpu int8-static, int8-dynamic: weights use 7 bits because cpu = any"
+        in found
+    )
+    assert any(note.startswith("prune: 6 changed, 3 skipped: the model's output (2)") for note in found)
+    assert any(note.startswith("warning: load average 1.9") for note in found)
+    assert any(note.startswith("data: 35 rows") for note in found)
+
+
+def test_notes_say_why_the_auc_lacks_something(evidence: Evidence) -> None:
+    target = evidence.targets[0]
+    candidate = target.candidates[1]
+    noted = replace(candidate.metrics[0], note="no interval: 3 positive rows")
+    changed = replace(target, candidates=(target.candidates[0], replace(candidate, metrics=(noted,))))
+    assert "onnxruntime-cpu int8-dynamic: AUC: no interval: 3 positive rows" in notes(
+        replace(evidence, targets=(changed,))
+    )
+
+
+def test_a_target_that_broke_off_is_noted(evidence: Evidence) -> None:
+    broken = replace(evidence.targets[0], error="WorkerError: the machine is full")
+    assert "onnxruntime-cpu: WorkerError: the machine is full" in notes(replace(evidence, targets=(broken,)))
