@@ -166,10 +166,16 @@ def check_eval(program: ExportedProgram, where: str) -> None:
             continue
         target = str(node.target)
         arguments = {**_named_arguments(node), **node.kwargs}
-        if ("dropout" in target and arguments.get("train")) or ("batch_norm" in target and arguments.get("training")):
+        trains = (
+            ("dropout" in target and arguments.get("train"))
+            or ("batch_norm" in target and arguments.get("training"))
+            # Attention has no such switch: a module that forgets to look at `self.training` always drops.
+            or ("attention" in target and arguments.get("dropout_p"))
+        )
+        if trains:
             raise ModelError(
                 f"{where}: the node {node.name!r} ({target}) is in training form",
-                "call model.eval() before torch.export.export.",
+                "call model.eval() before the export; a functional dropout must look at self.training.",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from compress.model.core import MAX_BATCH, Model, Signature, TensorInfo, check_e
 from compress.model.cost import shape_for_one
 from compress.model.weights import load_into
 from compress.recipe import ModelConfig
-from compress.userfunction import load_function
+from compress.userfunction import call_function, load_function
 
 
 def build_module(config: ModelConfig, folder: Path) -> torch.nn.Module:
@@ -25,14 +26,7 @@ def build_module(config: ModelConfig, folder: Path) -> torch.nn.Module:
         ModelError: If the factory is missing, raises, or returns no module; if the weights do not fit.
     """
     factory = load_function(config.source, folder, "model.source", ModelError)
-    try:
-        module = factory(**config.arguments)
-    except Exception as error:
-        place = _last_frame(error)
-        raise ModelError(
-            f"model.source: {config.source} raised {type(error).__name__}: {error}{place}",
-            "call it by hand with model.arguments and correct what it says.",
-        ) from error
+    module = call_function(factory, config.arguments, "model.source", ModelError)
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
             f"model.source: {config.source} returned a {type(module).__name__}, not a torch.nn.Module",
@@ -79,30 +73,39 @@ def model_from_program(
 ) -> Model:
     """Wraps an exported program: checks that it is in eval form, ties weights, reads the signature.
 
+    Args:
+        program: Its inputs are tensors, the first dimension of each the same dynamic batch.
+        outputs: Names for its outputs; without them its own, or `output_0` and so on.
+        where: What it is, for messages and lineage.
+        names: Names for its inputs; without them its own.
+
     Raises:
-        ModelError: If it is in training form, or the output names do not fit.
+        ModelError: If it is in training form, an output is not one row for each row, or names are not unique.
     """
     check_eval(program, where)
     tie(program)
     by_name = {node.name: node for node in program.graph.nodes}
-    inputs = []
-    for index, user_input in enumerate(program.graph_signature.user_inputs):
-        value = by_name[str(user_input)].meta.get("val")
-        if not isinstance(value, torch.Tensor):
-            raise ModelError(f"{where}: the input {user_input!r} is not a tensor", "export with tensor inputs only.")
-        name = names[index] if names else str(user_input)
-        inputs.append(TensorInfo(name, shape_for_one(value)[1:], str(value.dtype).removeprefix("torch.")))
-    return Model(program, Signature(tuple(inputs), _outputs(program, by_name, outputs, where)), (where,))
+    placeholders = [str(name) for name in program.graph_signature.user_inputs]
+    values = [by_name[placeholder].meta["val"] for placeholder in placeholders]
+    if not values:
+        raise ModelError(f"{where}: the model has no input", "let forward take what it scores as arguments.")
+    inputs = tuple(
+        TensorInfo(name, shape_for_one(value)[1:], str(value.dtype).removeprefix("torch."))
+        for name, value in zip(names or placeholders, values, strict=True)
+    )
+    signature = Signature(inputs, _outputs(program, values[0].shape[0], outputs, where))
+    _check_unique(signature, where)
+    return Model(program, signature, (where,))
 
 
 def _outputs(
-    program: torch.export.ExportedProgram, by_name: dict[str, torch.fx.Node], wanted: tuple[str, ...], where: str
+    program: torch.export.ExportedProgram, batch: int | torch.SymInt, wanted: tuple[str, ...], where: str
 ) -> tuple[TensorInfo, ...]:
+    by_name = {node.name: node for node in program.graph.nodes}
     leaves = [str(name) for name in program.graph_signature.user_outputs]
     specification = program.call_spec.out_spec
     paths = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(leaves))), specification))[0]
-    own = [_path_name(path) for path, _ in paths]
-    names = list(wanted) or [name or "output" for name in own]
+    names = list(wanted) or [_path_name(path) for path, _ in paths]
     if len(names) != len(leaves):
         raise ModelError(
             f"{where}: model.outputs names {len(names)} outputs, the model has {len(leaves)}",
@@ -113,21 +116,30 @@ def _outputs(
         value = by_name[leaf].meta.get("val") if leaf in by_name else None
         if not isinstance(value, torch.Tensor):
             raise ModelError(f"{where}: the output {name!r} is not a tensor", "return tensors only.")
-        shape = shape_for_one(value)
-        if not shape or not isinstance(value.shape[0], torch.SymInt):
+        sizes = [str(size) for size in value.shape]
+        if sizes[:1] != [str(batch)] or any(isinstance(size, torch.SymInt) for size in value.shape[1:]):
+            shown = ", ".join(sizes).replace(str(batch), "batch")
             raise ModelError(
-                f"{where}: the output {name!r} has shape {tuple(value.shape)} and no batch dimension",
+                f"{where}: the output {name!r} has shape [{shown}], which is not one row for each row of input",
                 "return one row of output for each row of input, batch first.",
             )
-        result.append(TensorInfo(name, shape[1:], str(value.dtype).removeprefix("torch.")))
+        result.append(TensorInfo(name, shape_for_one(value)[1:], str(value.dtype).removeprefix("torch.")))
     return tuple(result)
 
 
+def _check_unique(signature: Signature, where: str) -> None:
+    counts = Counter(item.name for item in (*signature.inputs, *signature.outputs))
+    name, count = counts.most_common(1)[0]
+    if count > 1:
+        raise ModelError(
+            f"{where}: {name!r} is the name of {count} inputs or outputs, and a file's tensors need names of their own",
+            "name the outputs in model.outputs, each once, in order.",
+        )
+
+
 def _path_name(path: tuple[object, ...]) -> str:
-    parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
-    if not parts:
-        return ""
-    return "_".join(f"output_{part}" if part.isdigit() and len(parts) == 1 else part for part in parts)
+    name = "_".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path)
+    return name if name and not name[0].isdigit() else f"output_{name}".rstrip("_")
 
 
 def _match_inputs(module: torch.nn.Module, inputs: tuple[TensorInfo, ...], where: str) -> tuple[TensorInfo, ...]:
@@ -137,10 +149,10 @@ def _match_inputs(module: torch.nn.Module, inputs: tuple[TensorInfo, ...], where
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-    if len(inputs) == 1 and len(needed) <= 1 and parameters:
-        return (TensorInfo(parameters[0].name, inputs[0].shape, inputs[0].dtype),)
-    given = {item.name: item for item in inputs}
     names = [parameter.name for parameter in parameters]
+    if len(inputs) == 1 and inputs[0].name not in names and len(needed) <= 1 and parameters:
+        return (TensorInfo(names[0], inputs[0].shape, inputs[0].dtype),)
+    given = {item.name: item for item in inputs}
     for name in given:
         if name not in names:
             raise ModelError(f"{where}: the model has no input {name!r}", did_you_mean(name, names))
@@ -150,7 +162,14 @@ def _match_inputs(module: torch.nn.Module, inputs: tuple[TensorInfo, ...], where
             f"{where}: nothing feeds the model's input {missing[0]!r}",
             f"add it to [data.inputs]; the model takes: {', '.join(names)}.",
         )
-    return tuple(given[name] for name in names if name in given)
+    # Inputs are handed over by position, so a gap would shift everything behind it.
+    gap = [name for name in names[: len(given)] if name not in given]
+    if gap:
+        raise ModelError(
+            f"{where}: nothing feeds the model's optional input {gap[0]!r}, which stands before others that are fed",
+            "move it behind them in forward, or feed it in [data.inputs].",
+        )
+    return tuple(given[name] for name in names[: len(given)])
 
 
 def _first_lines(error: Exception, limit: int = 300) -> str:
@@ -161,11 +180,13 @@ def _first_lines(error: Exception, limit: int = 300) -> str:
 
 def _last_frame(error: Exception) -> str:
     """The innermost line that is not torch's own: the user's line that failed."""
-    skipped = ("/torch/", "/site-packages/", "/compress/model/", "<frozen", "<eval", "<string")
+    ours = [Path(torch.__file__).parent, Path(__file__).parent]
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not any(part in frame.filename for part in skipped)
+        if not frame.filename.startswith("<")
+        and "site-packages" not in frame.filename
+        and not any(Path(frame.filename).is_relative_to(folder) for folder in ours)
     ]
     if not frames:
         return ""

@@ -6,9 +6,10 @@ import io
 from pathlib import Path
 
 import torch
+from torch.utils import _pytree as pytree
 
 from compress.errors import ModelError
-from compress.model.core import MAX_BATCH, Model, example_inputs
+from compress.model.core import MAX_BATCH, Model, TensorInfo, example_inputs
 from compress.model.factory import model_from_program
 from compress.model.screen import screen_pt2
 
@@ -16,13 +17,17 @@ from compress.model.screen import screen_pt2
 def load_pt2(path: Path, outputs: tuple[str, ...] = ()) -> Model:
     """Reads an exported program and gives it a dynamic batch where it has none.
 
+    Inputs that were exported by keyword or inside a dictionary become plain ones, by the names that the graph gives
+    them: `codes`, `features_age`.
+
     Args:
         path: The archive.
         outputs: Names for its outputs; without them the archive's own, or `output_0` and so on.
 
     Raises:
         UnsafeFileError: If opening the archive would run code.
-        ModelError: If it cannot be read, is in training form, or holds a fixed batch that cannot be opened.
+        ModelError: If it cannot be read, is in training form, has an input that is not a tensor or of which more than
+            the batch is dynamic, or holds a fixed batch that cannot be opened.
     """
     screen_pt2(path)
     try:
@@ -33,34 +38,64 @@ def load_pt2(path: Path, outputs: tuple[str, ...] = ()) -> Model:
             f"{path}: torch cannot read it: {type(error).__name__}: {first[:200]}",
             f"export it again with torch {torch.__version__.partition('+')[0]}.",
         ) from error
-    if not _dynamic(program):
-        program = _reexport(program, path)
+    tensors = _tensor_inputs(program, path)
+    _flatten(program)
+    if not _open(program, tensors):
+        program = _reexport(program, tensors, path)
     return model_from_program(program, outputs, path.name)
 
 
-def _user_values(program: torch.export.ExportedProgram) -> list[object]:
+def _tensor_inputs(program: torch.export.ExportedProgram, path: Path) -> dict[str, torch.Tensor]:
+    """The inputs' traced values, by name, each with a batch and otherwise fixed."""
     by_name = {node.name: node for node in program.graph.nodes}
-    return [by_name[str(name)].meta.get("val") for name in program.graph_signature.user_inputs if str(name) in by_name]
+    found: dict[str, torch.Tensor] = {}
+    for position, user_input in enumerate(program.graph_signature.user_inputs):
+        name = str(user_input)
+        value = by_name[name].meta.get("val") if name in by_name else None
+        if not isinstance(value, torch.Tensor) or not value.dim():
+            shown = f"{name!r} is" if isinstance(value, torch.Tensor) else f"number {position + 1} is {name}:"
+            raise ModelError(
+                f"{path}: its input {shown} not a tensor with a batch dimension",
+                "export it with the tensors that it scores as its only inputs, batch first.",
+            )
+        dynamic = [axis for axis, size in enumerate(value.shape) if axis and isinstance(size, torch.SymInt)]
+        if dynamic:
+            raise ModelError(
+                f"{path}: dimension {dynamic[0]} of its input {name!r} is dynamic",
+                "export it with a dynamic first dimension, the batch, and every other dimension fixed.",
+            )
+        found[name] = value
+    return found
 
 
-def _dynamic(program: torch.export.ExportedProgram) -> bool:
-    return all(
-        isinstance(value, torch.Tensor) and value.dim() > 0 and isinstance(value.shape[0], torch.SymInt)
-        for value in _user_values(program)
-    )
+def _flatten(program: torch.export.ExportedProgram) -> None:
+    """Lets the program take its inputs one by one. The graph does so anyway; only the call around it differs."""
+    call = program.module_call_graph[0].signature
+    names = [str(name) for name in program.graph_signature.user_inputs]
+    if call is not None:
+        call.in_spec = pytree.tree_structure((tuple(range(len(names))), {}))
+        call.forward_arg_names = names
 
 
-def _reexport(program: torch.export.ExportedProgram, path: Path) -> torch.export.ExportedProgram:
+def _open(program: torch.export.ExportedProgram, tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether all inputs share one dynamic batch of every size that will be asked for."""
+    sizes = [tensor.shape[0] for tensor in tensors.values()]
+    symbols = {str(size) for size in sizes if isinstance(size, torch.SymInt)}
+    ranges = {str(symbol): allowed for symbol, allowed in program.range_constraints.items()}
+    if len(symbols) != 1 or not all(isinstance(size, torch.SymInt) for size in sizes):
+        return False
+    allowed = ranges.get(symbols.pop())
+    # A lower bound of 2 is how a trace says "not specialised to 0 and 1".
+    return allowed is not None and bool(allowed.lower <= 2) and bool(allowed.upper >= MAX_BATCH)
+
+
+def _reexport(
+    program: torch.export.ExportedProgram, tensors: dict[str, torch.Tensor], path: Path
+) -> torch.export.ExportedProgram:
     """Exports once more with a dynamic batch. Works when no view in the graph has the old batch written into it."""
-    from compress.model.core import TensorInfo
-
-    values = _user_values(program)
-    if not all(isinstance(value, torch.Tensor) and value.dim() > 0 for value in values):
-        raise ModelError(f"{path}: an input is not a tensor with a batch dimension", "export it with tensor inputs.")
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
     inputs = tuple(
-        TensorInfo(str(name), tuple(int(size) for size in value.shape[1:]), str(value.dtype).removeprefix("torch."))
-        for name, value in zip(program.graph_signature.user_inputs, tensors, strict=True)
+        TensorInfo(name, tuple(int(size) for size in value.shape[1:]), str(value.dtype).removeprefix("torch."))
+        for name, value in tensors.items()
     )
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     try:
@@ -72,7 +107,7 @@ def _reexport(program: torch.export.ExportedProgram, path: Path) -> torch.export
         )
     except Exception as error:
         raise ModelError(
-            f"{path}: its batch size is fixed to {int(tensors[0].shape[0])} and cannot be opened",
+            f"{path}: its batch size is fixed to {next(iter(tensors.values())).shape[0]} and cannot be opened",
             "export it with a dynamic batch: dynamic_shapes=({0: torch.export.Dim('batch', min=1)},), "
             "example inputs of two rows.",
         ) from error

@@ -30,15 +30,11 @@ _STORAGE_BYTES = {
     **{f"torch.{kind}Storage": size_bytes for kind, size_bytes in _ELEMENT_BYTES.items()},
     **{"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1},
 }
-_CALLED = {
-    "collections.OrderedDict",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_tensor_v3",
-    "torch._utils._rebuild_parameter",
-    "torch.Size",
-    "torch.device",
-}
+_REBUILDS = {f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3", "parameter")}
+_WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
+_CONTAINERS = {"collections.OrderedDict", "builtins.set", "__builtin__.set"}
+_CALLED = _REBUILDS | _CONTAINERS | {_WITH_ATTRIBUTES, "torch.Size", "torch.device"}
+_CLASSES = {"torch.Tensor", "torch.nn.parameter.Parameter"}
 _DTYPE = re.compile(
     r"torch\.(?:u?int(?:8|16|32|64)|b?float(?:16|32|64)|complex(?:32|64|128)|float8_[a-z0-9]{4,12}|bool)"
 )
@@ -180,7 +176,9 @@ class _Machine:
             raise Refusal("refused: the pickle calls what it computed, which may be any function.", TO_STATE_DICT)
         if function.name not in _CALLED:
             raise _would_run(function.name)
-        self.stack.append(_Container() if function.name == "collections.OrderedDict" else _Result())
+        if function.name == _WITH_ATTRIBUTES:
+            _check_attributes(arguments)
+        self.stack.append(_Container() if function.name in _CONTAINERS else _Result())
 
     def _storage(self, key: object) -> _Result:
         match key:
@@ -195,10 +193,18 @@ class _Machine:
         return _Result()
 
 
+def _check_attributes(arguments: tuple[object, ...]) -> None:
+    """Checks a tensor with attributes: torch calls the first argument with the third and sets the fourth on the result."""
+    match arguments:
+        case (_Name(name=function), _Name(name=kind), tuple(), _Container()) if function in _REBUILDS and kind in _CLASSES:
+            return
+    raise Refusal("refused: the pickle calls what it computed, which may be any function.", TO_STATE_DICT)
+
+
 def _named(argument: str) -> _Name:
     """Returns the stand-in for `module name`, as the disassembler writes it."""
     name = argument.replace(" ", ".", 1)
-    if name not in _CALLED and name not in _STORAGE_BYTES and not _DTYPE.fullmatch(name):
+    if name not in _CALLED | _CLASSES | _STORAGE_BYTES.keys() and not _DTYPE.fullmatch(name):
         raise _would_run(name)
     return _Name(name)
 

@@ -57,11 +57,13 @@ def _refusal(norm: torch.fx.Node) -> str:
 
 def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     layer = norm.args[0]
+    if not isinstance(layer, torch.fx.Node) or not isinstance(norm.args[7], float):
+        raise TypeError(f"{norm.name} is not a batch normalisation of a layer")
     gamma, beta, mean, variance = (
         get_parameter(module, _parameter_name(argument)) if isinstance(argument, torch.fx.Node) else None
         for argument in norm.args[1:5]
     )
-    epsilon = float(norm.args[7])
+    epsilon = norm.args[7]
     if mean is None or variance is None:
         raise ValueError(f"{norm.name} has no running statistics")
     name = _parameter_name(layer.args[1])

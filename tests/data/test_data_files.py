@@ -114,6 +114,16 @@ def test_a_file_that_expands_too_far_is_refused(tmp_path, name, monkeypatch):
         load(tmp_path, name, WHOLE[name])
 
 
+def test_the_bound_counts_the_whole_stream(tmp_path, monkeypatch):
+    rows = "".join(f"{row},{row},{row % 2}\n" for row in range(100_000))
+    content = gzip.compress(f"id,x,y\n{rows}".encode(), 1)
+    monkeypatch.setattr(files, "MAX_EXPANDED_BYTES", 1_000_000)
+    with pytest.raises(DataError, match="more than 1,000,000 bytes when decompressed"):
+        load(tmp_path, "rows.csv.gz", content)
+    monkeypatch.setattr(files, "MAX_EXPANDED_BYTES", len(rows) + 7)
+    assert load(tmp_path, "rows.csv.gz", content).rows == 100_000
+
+
 def test_an_array_that_claims_more_than_it_has(tmp_path):
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3)})
