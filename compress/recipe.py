@@ -51,6 +51,8 @@ class SplitConfig(Strict):
             raise ValueError(f"train + calibration + validation + test must be 1; got {total:g}")
         if self.by in ("time", "column") and self.column is None:
             raise ValueError(f'by = "{self.by}" needs the key column')
+        if self.by not in ("time", "column") and self.column is not None:
+            raise ValueError(f'column is read only with by = "time" or "column", not with "{self.by}"')
         return self
 
     @property

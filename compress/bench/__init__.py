@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compress.bench.conductor import BenchItem, BenchResult, measure
-from compress.bench.environment import cpu_features, environment
 from compress.bench.statistics import compare, percentile, ratio_interval, verdict
 from compress.hosts.calls import Description, describe, run_outputs
 
@@ -12,9 +11,7 @@ __all__ = [
     "BenchResult",
     "Description",
     "compare",
-    "cpu_features",
     "describe",
-    "environment",
     "measure",
     "percentile",
     "ratio_interval",

@@ -112,7 +112,7 @@ def _at_most_one_beyond(count: int, quantile: float) -> float:
 
 
 def _log_ratios(baseline: Sequence[float], candidate: Sequence[float]) -> npt.NDArray[np.float64]:
-    if len(baseline) != len(candidate) or not baseline:
+    if len(baseline) != len(candidate) or len(baseline) == 0:
         raise ValueError(f"pairs need as many baseline as candidate times; got {len(baseline)} and {len(candidate)}")
     times = np.asarray([baseline, candidate], dtype=np.float64)
     if not (times > 0).all():

@@ -18,7 +18,7 @@ from compress.evidence import Interval, Metric
 
 Floats = NDArray[np.float64]
 
-# With fewer rows of a class the intervals are too short: with 5 and 15 rows DeLong's covers 78 % for a small change.
+# With fewer rows of a class the intervals are too short; tests/evaluate/test_evaluate_quality.py shows by how much.
 CLASS_ROWS_MIN = 10
 # An interval that rests on fewer rows than this misses rare large changes; it is given, with a note.
 INFORMATIVE_ROWS_MIN = 10

@@ -75,6 +75,8 @@ def _flatten(program: torch.export.ExportedProgram) -> None:
     if call is not None:
         call.in_spec = pytree.tree_structure((tuple(range(len(names))), {}))
         call.forward_arg_names = names
+    # The archive's example rows have the old structure, and nobody needs them.
+    program._example_inputs = None
 
 
 def _open(program: torch.export.ExportedProgram, tensors: dict[str, torch.Tensor]) -> bool:

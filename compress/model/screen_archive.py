@@ -143,7 +143,7 @@ def _check_sizes(infos: list[zipfile.ZipInfo], max_bytes: int) -> None:
         if info.file_size > _RATIO_FREE_BYTES and info.file_size > MAX_COMPRESSION_RATIO * info.compress_size:
             raise Refusal(
                 f"it unpacks {info.compress_size} bytes to {info.file_size}, more than {MAX_COMPRESSION_RATIO} times."
-            ).inside(shown(info.filename))
+            ).inside(info.filename)
 
 
 def _check_entry(info: zipfile.ZipInfo) -> None:

@@ -10,8 +10,8 @@ The reader of torch runs code from an archive by many routes (`torch.export.load
 6. names of nodes, arguments, submodules: pasted into Python source, which is executed while loading; names of
    parameters, of keyword inputs and of `forward`'s arguments, constant strings and guards likewise when the module is
    built.
-7. operators: any function below `torch`, `math`, `operator` is resolved, and called when the model runs; `aten.save`
-   and `aten.from_file` write files.
+7. operators: any function below `torch`, `math`, `operator` is resolved by name (torch's verifier refuses most of them
+   later); `aten.save` and `aten.from_file` write files when the model runs.
 8. trees of containers: an enum or a `defaultdict` imports a module by name.
 
 A file of the older layout (`serialized_*.pt` beside `version`) is unpickled, too; it is not taken.
@@ -103,6 +103,8 @@ def _check_sample_inputs(data: bytes) -> None:
     if not data:
         return
     try:
+        if not data.startswith(b"PK"):
+            raise Refusal("it is a bare pickle or no file of torch.save, and torch would unpickle it.")
         with Archive(io.BytesIO(data), len(data), MAX_SAMPLE_INPUTS_BYTES) as archive:
             check_torch_zip(archive)
     except Refusal as refusal:

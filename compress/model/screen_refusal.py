@@ -40,10 +40,16 @@ class Refusal(Exception):
 
     def error(self, path: Path) -> ModelError:
         """Returns the error for a user: file, member, key, what, remedy."""
-        place = ": ".join([str(path), *(f"member {member!r}" for member in reversed(self._members))])
-        key = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in reversed(self._keys)).lstrip(".")
+        place = ": ".join([str(path), *(f"member {shown(member)}" for member in reversed(self._members))])
+        key = "".join(_step(key) for key in reversed(self._keys)).lstrip(".")
         kind = UnsafeFileError if self.unsafe else ModelError
         return kind(f"{place}{f', key {key}' if key else ''}: {self.what}", self.hint)
+
+
+def _step(key: str | int) -> str:
+    if isinstance(key, int):
+        return f"[{key}]"
+    return f".{key}" if key.replace(".", "").replace("_", "").isalnum() else f"[{shown(key)}]"
 
 
 def damaged(what: str, hint: str = "copy or download the file again; if it stays so, " + MAKE_AGAIN) -> Refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from compress.errors import ModelError
+from compress.errors import ModelError, did_you_mean
 from compress.model.core import Model, TensorInfo
 from compress.recipe import ModelConfig
 
@@ -46,6 +46,9 @@ def _bound(model: Model, inputs: Sequence[TensorInfo], where: str) -> Model:
     gives = {item.name: item for item in inputs}
     if len(takes) == 1 and len(gives) == 1:
         gives = {next(iter(takes)): next(iter(gives.values()))}
+    for name in gives:
+        if name not in takes:
+            raise ModelError(f"{where}: the model has no input {name!r}", did_you_mean(name, takes))
     for name, item in takes.items():
         given = gives.get(name)
         if given is None:

@@ -45,6 +45,7 @@ def load_into(module: torch.nn.Module, path: Path) -> None:
     """
     weights = read_weights(path)
     own = module.state_dict()
+    weights = _tied(own, weights)
     missing = sorted(own.keys() - weights.keys())
     unknown = sorted(weights.keys() - own.keys())
     shapes = [
@@ -65,6 +66,17 @@ def load_into(module: torch.nn.Module, path: Path) -> None:
             "check model.source and model.arguments: the factory must build the model that was trained.",
         )
     module.load_state_dict(weights)
+
+
+def _tied(own: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Adds what a file leaves out because it is the same tensor as one that it holds (`safetensors.save_model`)."""
+    held = {_place(own[name]): value for name, value in weights.items() if name in own}
+    left_out = {name: held[_place(own[name])] for name in own.keys() - weights.keys() if _place(own[name]) in held}
+    return {**weights, **left_out}
+
+
+def _place(tensor: torch.Tensor) -> tuple[int, int, tuple[int, ...]]:
+    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
 
 
 def _some(names: list[str], limit: int = 5) -> str:

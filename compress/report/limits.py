@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from compress.bench.statistics import samples_needed
 from compress.evidence import Candidate, Evidence, Latency, TargetEvidence
 from compress.report.numbers import format_count, format_share, plural
 from compress.report.text import first_line, plain
 
-PERCENTILE_SAMPLES = {"p90": 64, "p99": 662}
-"""Fewest samples that carry a percentile (the early-stopping bounds of MLPerf LoadGen)."""
+QUANTILES = {"p90": 0.9, "p99": 0.99}
 
 FEW_POSITIVES = 100
 
@@ -36,9 +36,10 @@ def missing_percentile(latency: Latency, name: str) -> str:
         name: `p90` or `p99`.
     """
     count = sum(len(process) for process in latency.samples)
-    needed = PERCENTILE_SAMPLES[name]
-    # Enough of them, and still none: a call too short to be timed alone leaves means of blocks, not single calls.
-    return f"{plural(count, 'sample')} of {needed} needed" if count < needed else "samples are not of single calls"
+    # Enough for p90, and still none: a call too short to be timed alone leaves means of several calls.
+    if latency.p90_ms is None and count >= samples_needed(QUANTILES["p90"]):
+        return "each sample is the mean of several calls"
+    return f"{plural(count, 'sample')} of {samples_needed(QUANTILES[name])} needed"
 
 
 def _quality(evidence: Evidence) -> Iterable[str]:
@@ -85,7 +86,7 @@ def _latency(evidence: Evidence) -> Iterable[str]:
     if tolerances:
         said = ", ".join(f"{value * 100:g} %" for value in tolerances)
         yield f"A change of latency within the tolerance of {said} is not called FASTER or SLOWER."
-    for name in PERCENTILE_SAMPLES:
+    for name in QUANTILES:
         without = [latency for _, _, latency in measured if getattr(latency, f"{name}_ms") is None]
         reasons = sorted({missing_percentile(latency, name) for latency in without})
         if without:

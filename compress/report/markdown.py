@@ -47,16 +47,17 @@ def _origin(evidence: Evidence) -> str:
 
 
 def _verdict(target: TargetEvidence) -> str:
-    lines = [f"**{escape(target.target)}** {escape(verdict_line(target))}"]
+    line = verdict_line(target)
     rows = target_rows(target)
-    shipped = next((row for row in rows if row.outcome == "ships"), None)
     # The line of a shipped candidate is made of its figures; the reason of the choice is said beside it.
-    if shipped is not None and shipped.reason and shipped.reason not in verdict_line(target):
-        lines.append(f"- why: {escape(shipped.reason)}")
+    items = [
+        f"why: {row.reason}" for row in rows if row.outcome == "ships" and row.scheme != target.candidates[0].scheme
+    ]
     for row in rows:
-        if row.outcome != "ships" and row.scheme != MISSING:
-            lines.append(f"- not {escape(row.scheme)}: {escape(row.reason)}")
-    return f"{lines[0]}\n\n" + "\n".join(lines[1:]) if len(lines) > 1 else lines[0]
+        if row.outcome != "ships" and row.scheme != MISSING and row.reason not in line:
+            items.append(f"not {row.scheme}: {row.reason}")
+    # A single list: an item without a reason says nothing.
+    return "\n\n".join([f"**{escape(target.target)}** {escape(line)}", *([bullets(items)] if items else [])])
 
 
 def _notes(evidence: Evidence) -> list[str]:

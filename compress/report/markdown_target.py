@@ -80,28 +80,37 @@ def _artifacts(target: TargetEvidence) -> str:
 
 def _quality(target: TargetEvidence) -> str:
     rows = [(candidate.scheme, *_metric(metric)) for candidate in target.candidates for metric in candidate.metrics]
+    if not rows:
+        return ""
     headings = ("scheme", "metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
-    return table(headings, rows) if rows else ""
+    return "\n\n".join([table(headings, rows), *_methods(target)])
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:
-    interval = MISSING
-    if metric.interval is not None:
-        level = format_level(metric.interval.level)
-        # Without a difference the interval is that of the value itself (a share that has no baseline).
-        signed = metric.difference is not None
-        bounds = (format_difference_interval if signed else format_value_interval)(metric.interval)
-        interval = f"{bounds} {level}, {metric.interval.method}"
+    # Without a difference the interval is that of the value itself (a share that has no baseline).
+    form_interval = format_difference_interval if metric.difference is not None else format_value_interval
     return (
         metric.name,
         "higher" if metric.higher_is_better else "lower",
         format_value(metric.value),
         format_value(metric.baseline),
         format_difference(metric.difference),
-        interval,
+        form_interval(metric.interval),
         format_count(metric.rows),
         metric.note or MISSING,
     )
+
+
+def _methods(target: TargetEvidence) -> list[str]:
+    """How the intervals of quality were found, said once a method."""
+    found: dict[str, list[str]] = {}
+    for candidate in target.candidates:
+        for metric in candidate.metrics:
+            if metric.interval is not None:
+                names = found.setdefault(f"{format_level(metric.interval.level)}, {metric.interval.method}", [])
+                if metric.name not in names:
+                    names.append(metric.name)
+    return [bullets(f"interval of {', '.join(names)}: {method}" for method, names in found.items())] if found else []
 
 
 def _gate(target: TargetEvidence) -> str:

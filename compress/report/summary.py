@@ -17,7 +17,7 @@ REASONS = 4
 def verdict_line(target: TargetEvidence) -> str:
     """Returns what ships on a target: its gain and its price, or why the original or nothing does."""
     scheme = target.choice.scheme
-    reason = plain(target.choice.reason).strip()
+    reason = _reason(target)
     if scheme is None:
         return f"ships: nothing - {first_line(target.error) or reason or 'no reason was recorded'}"
     candidate = next((item for item in target.candidates if item.scheme == scheme), None)
@@ -54,13 +54,12 @@ def not_accelerated(candidate: Candidate) -> str:
     if placement is None or placement.accelerated == placement.total:
         return ""
     left = placement.total - placement.accelerated
-    reasons = count_reasons(
-        reason
-        for item in placement.operators
-        if not item.accelerated
-        for reason in [f"{item.operator}: {item.reason or 'no reason given'}"] * item.count
-    )
-    return f"{left} of {plural(placement.total, 'operator')} not on {plain(placement.path)}: {reasons}"
+    reasons: dict[str, list[str]] = {}
+    for item in placement.operators:
+        if not item.accelerated:
+            reasons.setdefault(plain(item.reason) or "no reason given", []).extend([item.operator] * item.count)
+    said = "; ".join(f"{reason}: {count_reasons(operators)}" for reason, operators in reasons.items())
+    return f"{left} of {plural(placement.total, 'operator')} not on {plain(placement.path)}: {said}"
 
 
 def step_summary(step: StepInfo) -> str:
@@ -74,7 +73,14 @@ def count_reasons(reasons: Iterable[str]) -> str:
     counts = Counter(plain(reason).strip() or "no reason given" for reason in reasons)
     named = [f"{reason} ({count})" for reason, count in counts.most_common(REASONS)]
     rest = sum(counts.values()) - sum(count for _, count in counts.most_common(REASONS))
-    return ", ".join([*named, f"other reasons ({rest})"] if rest else named)
+    return ", ".join([*named, f"others ({rest})"] if rest else named)
+
+
+def _reason(target: TargetEvidence) -> str:
+    """The reason of the choice, without the beginning that the line says already."""
+    reason = plain(target.choice.reason).strip()
+    said = "nothing ships" if target.choice.scheme is None else plain(target.choice.scheme)
+    return reason.removeprefix(f"{said}: ")
 
 
 def _gains(target: TargetEvidence, candidate: Candidate) -> list[str]:
@@ -111,10 +117,9 @@ def _located_notes(evidence: Evidence) -> Iterable[tuple[str, str, str]]:
         if target.error and target.candidates:
             yield name, "", first_line(target.error)
         for candidate in target.candidates:
-            artifact_notes = candidate.artifact.notes if candidate.artifact is not None else ()
             auc = candidate.metric("auc")
             auc_note = f"AUC: {auc.note}" if auc is not None and auc.note else ""
-            for text in (auc_note, left_in_float(candidate), not_accelerated(candidate), *artifact_notes):
+            for text in (auc_note, left_in_float(candidate), not_accelerated(candidate)):
                 if text:
                     yield name, plain(candidate.scheme), plain(text)
     for text in evidence.environment.warnings:

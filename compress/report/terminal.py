@@ -57,10 +57,11 @@ def render(evidence: Evidence, console: Console) -> None:
 
 
 def _verdict(target: TargetEvidence, console: Console) -> list[tuple[str, str]]:
-    """What ships, then the reason for each of the others that the table does not give in full."""
-    lines = [(plain(target.target), verdict_line(target))]
+    """What ships, then the reason for each of the others that neither this line nor the table gives in full."""
+    line = verdict_line(target)
+    lines = [(plain(target.target), line)]
     for row in target_rows(target):
-        said = console.width >= WITH_REASONS and row.ships.endswith(row.reason)
+        said = row.reason in line or (console.width >= WITH_REASONS and row.ships.endswith(row.reason))
         if row.outcome != "ships" and row.scheme != MISSING and not said:
             lines.append(("", f"not {row.scheme}: {row.reason}"))
     return lines

@@ -119,7 +119,7 @@ def load_rows(plan: Plan) -> tuple[Dataset, str]:
         DataError: If the rows, columns, labels or splits cannot be used.
     """
     task = plan.recipe.task
-    dataset = load_dataset(plan.recipe.data, plan.folder, where=plan.where)
+    dataset = load_dataset(plan.recipe.data, plan.folder, where=plan.where, seed_label=task.label)
     label = check_binary(dataset, task.label, plan.where)
     return dataset, label
 

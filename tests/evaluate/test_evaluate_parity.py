@@ -56,6 +56,12 @@ def test_any_finite_outputs_give_figures_that_can_be_written(pair):
     assert (result.max_abs == 0) == (result.sqnr_db is None)
 
 
+def test_differences_beyond_the_largest_number_stay_finite():
+    result = one([1.7e308, 1.0], [-1.7e308, 1.0])
+    assert result.sqnr_db == pytest.approx(-10 * np.log10(4))
+    assert result.max_abs == np.finfo(np.float64).max
+
+
 def test_label_agreement_by_logit_and_by_probability():
     logits, moved = np.array([[-1.0], [0.2], [2.0], [3.0]]), np.array([[-1.0], [-0.2], [2.0], [3.0]])
     assert one(logits, moved, decisions={"risk": ("logit", 0.5)}).label_agreement == 0.75

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, ndtr
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from compress.errors import DataError
@@ -115,6 +115,20 @@ def test_too_few_rows_of_a_class_give_no_interval():
         assert found[name].interval is None
         assert found[name].note == ("no interval: 9 positive and 31 negative rows, at least 10 of a class are needed")
     assert compared(np.arange(40) < 10, a, b)["auc"].interval is not None
+
+
+@pytest.mark.parametrize(("positives", "negatives", "low", "high"), [(5, 15, 0.70, 0.86), (10, 40, 0.95, 1.0)])
+def test_why_ten_rows_of_a_class(positives, negatives, low, high):
+    """A little noise often moves no rank of 20 rows: the interval is then [0, 0], and the loss is missed."""
+    true = float(ndtr(1.2 / np.sqrt(2 * 1.01)) - ndtr(1.2 / np.sqrt(2)))
+    labels = np.arange(positives + negatives) < positives
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        a = 1.2 * labels + rng.normal(size=labels.size)
+        interval = delong_paired(labels, a, a + 0.1 * rng.normal(size=labels.size)).interval(0.95)
+        covered += interval.low <= true <= interval.high
+    assert low <= covered / 400 <= high
 
 
 def test_an_interval_that_rests_on_few_rows_says_so():

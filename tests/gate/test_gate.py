@@ -84,7 +84,7 @@ def test_between_the_two_it_is_inconclusive_and_says_how_many_rows_settle_it():
 
 
 def test_rows_that_would_settle_a_likely_failure_come_from_the_good_end():
-    verdict = judged(candidate(metric(difference=-0.005, low=-0.009, high=-0.001, rows=1000)))
+    verdict = judged(candidate(metric(difference=-0.005, low=-0.020, high=-0.001, rows=1000)))
     assert "about 4,000 rows would" in verdict.reason
 
 
@@ -162,10 +162,7 @@ def test_agreement_has_a_bound(share, status):
     verdict = judged(Candidate("int8", metrics=(metric(), agreement(share))))
     assert verdict.status == status
     if status == "FAIL":
-        assert (
-            verdict.reason
-            == "decides 0.97999 of the rows as the baseline does, less than the bound 98.00 %"
-        )
+        assert verdict.reason == "decides 0.97999 of the rows as the baseline does, less than the bound 98.00 %"
 
 
 def test_every_parity_output_has_the_bound():

@@ -29,7 +29,8 @@ import sys, torch
 for path in sys.argv[1:]:
     try:
         program = torch.export.load(path)
-        program.module()(torch.ones(2, 3))
+        arguments, keywords = program.example_inputs or ((torch.ones(2, 3),), {})
+        program.module()(*arguments, **keywords)
     except BaseException:
         pass
 """
@@ -56,10 +57,17 @@ class Small(nn.Module):
         return {"score": self.head(x)}
 
 
+class Moded(nn.Module):
+    """Takes a plain string, which becomes a guard."""
+
+    def forward(self, x: torch.Tensor, mode: str) -> torch.Tensor:
+        return x * (2 if mode == "plain" else 3)
+
+
 Members = dict[str, bytes]
 
 
-def saved(module: nn.Module, *inputs: torch.Tensor, dynamic: bool = True) -> Members:
+def saved(module: nn.Module, *inputs: object, dynamic: bool = True) -> Members:
     """Exports and saves a module; returns the archive's members."""
     batch = torch.export.Dim("batch", min=1, max=1024)
     shapes = tuple({0: batch} for _ in inputs) if dynamic else None
@@ -90,7 +98,7 @@ def torch_pickle(value: object) -> bytes:
 
 
 def call(folder: str) -> str:
-    return f"__import__('os').mkdir('{folder}')"
+    return f'__import__("os").mkdir("{folder}")'
 
 
 def pickled_weight(members: Members, folder: str) -> Members:
@@ -136,23 +144,25 @@ def input_name(members: Members, folder: str) -> Members:
 
 
 def parameter_name(members: Members, folder: str) -> Members:
-    name = f"""-"), {call(folder)}, ("-"""
+    name = f"""\"+str(getattr(__import__('os'), 'mkdir')('{folder}'))+\""""
     replaced = {
         member: members[member].replace(b'"head.weight"', json.dumps(name).encode()) for member in (PROGRAM, WEIGHTS)
     }
     return {**members, **replaced}
 
 
-def keyword_name(members: Members, folder: str) -> Members:
+def argument_name(members: Members, folder: str) -> Members:
     def edit(program: Any) -> None:
         signature = program["graph_module"]["module_call_graph"][0]["signature"]
-        protocol, tree = json.loads(signature["in_spec"])
-        arguments, keywords = tree["children_spec"]
-        keywords["children_spec"], arguments["children_spec"] = arguments["children_spec"], []
-        keywords["context"] = json.dumps([f"x={call(folder)}"])
-        signature.update(in_spec=json.dumps([protocol, tree]), forward_arg_names=None)
+        signature["forward_arg_names"].append(f"y={call(folder)}")
 
     return edited(members, PROGRAM, edit)
+
+
+def constant_string(members: Members, folder: str) -> Members:
+    text = f"""' or {call(folder)} or '"""
+    moded = saved(Moded(), torch.ones(2, 3), "plain", dynamic=False)
+    return {**moded, PROGRAM: moded[PROGRAM].replace(b'"plain"', json.dumps(text).encode())}
 
 
 def guard(members: Members, folder: str) -> Members:
@@ -195,14 +205,148 @@ def file_operator(members: Members, folder: str) -> Members:
     return edited(members, PROGRAM, edit)
 
 
-def any_function(members: Members, folder: str) -> Members:
-    def edit(program: Any) -> None:
-        node = {
-            "target": "torch.os.mkdir",
-            "inputs": [{"name": "", "arg": {"as_string": folder}, "kind": 1}],
-            "outputs": [],
-            "metadata": {},
-        }
-        program["graph_module"]["graph"]["nodes"].append(node)
+ATTACKS: dict[Callable[[Members, str], Members], str] = {
+    pickled_weight: "key config.head.weight.use_pickle",
+    pickled_constant: "key config.c.use_pickle",
+    opaque_constant: "opaque_obj_0",
+    legacy_weights: "data/weights/model.pt",
+    sample_inputs: "posix.mkdir",
+    bare_sample_inputs: "bare pickle",
+    expression: "tensor_values.x.sizes[0].as_expr.expr_str",
+    input_name: "graph.inputs[2].as_tensor.name",
+    parameter_name: "pastes names into source",
+    argument_name: "forward_arg_names[1]",
+    constant_string: "graph.inputs[1].as_string",
+    guard: "key guards_code[0]",
+    tree_factory: "collections.defaultdict",
+    tree_enum: "__enum__",
+    file_operator: "torch.ops.aten.from_file.default",
+}
+"""Each attack, and what the refusal must name."""
 
-    return edited(members, PROGRAM, edit)
+
+@pytest.fixture(scope="module")
+def members() -> Members:
+    return saved(Small(), torch.ones(2, 3))
+
+
+@pytest.fixture(scope="module")
+def attacked(members: Members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which plain torch has loaded, built and run every crafted archive."""
+    folder = tmp_path_factory.mktemp("attacked")
+    paths = []
+    for attack in ATTACKS:
+        paths.append(written(attack(members, f"{attack.__name__}_ran"), folder / f"{attack.__name__}.pt2"))
+        module = folder / f"module_of_{attack.__name__}_ran.py"
+        module.write_text(f"import os\nos.mkdir('{attack.__name__}_ran')\n")
+    command = [sys.executable, "-W", "ignore", "-c", VICTIM, *map(str, paths)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    yield folder
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_attack_runs_code_with_plain_torch(attack: Callable[[Members, str], Members], attacked: Path) -> None:
+    assert (attacked / f"{attack.__name__}_ran").exists()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_attack_is_refused_and_runs_nothing(
+    attack: Callable[[Members, str], Members], members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(attack(members, "ran"), tmp_path / "crafted.pt2")
+    for screen in (screen_pt2, screened_pt2):
+        with pytest.raises(UnsafeFileError) as caught:
+            screen(path)
+        assert ATTACKS[attack] in caught.value.message
+        assert caught.value.hint
+    assert [entry.name for entry in tmp_path.iterdir()] == ["crafted.pt2"]
+
+
+def _set(*keys: object, value: object) -> Callable[[Any], None]:
+    def edit(table: Any) -> None:
+        for key in keys[:-1]:
+            table = table[key]
+        table[keys[-1]] = value
+
+    return edit
+
+
+GRAPH = ("graph_module", "graph")
+NODE = (*GRAPH, "nodes", 0)
+CALL = ("graph_module", "module_call_graph", 0, "signature")
+LEAF = {"type": None, "context": None, "children_spec": []}
+TREE = {"type": "builtins.tuple", "context": "null", "children_spec": [LEAF]}
+KEYWORDS = {"type": "builtins.dict", "context": '["x\': run(), \'y"]', "children_spec": [LEAF]}
+POISON = "a = run()"
+FURTHER = {
+    "any function": (*NODE, "target", "torch.os.system"),
+    "function of the operator module": (*NODE, "target", "_operator.attrgetter"),
+    "operator of another library": (*NODE, "target", "torch.ops.inductor.resize_storage_bytes_.default"),
+    "extension operator": (*NODE, "target", "#extension:operator"),
+    "operator packet's attribute": (*NODE, "target", "torch.ops.aten.__getattr__.__call__"),
+    "saving operator": (*NODE, "target", "torch.ops.aten.save.default"),
+    "higher-order operator that calls a compiled library": (*NODE, "target", "torch.ops.higher_order.aoti_call_delegate"),
+    "node name": (*NODE, "name", POISON),
+    "output name": (*NODE, "outputs", 0, {"as_tensor": {"name": POISON}}),
+    "argument name": (*NODE, "inputs", 0, "name", POISON),
+    "function as an argument": (*NODE, "inputs", 0, "arg", {"as_operator": "torch.hub.load"}),
+    "key of a table argument": (*NODE, "inputs", 0, "arg", {"as_string_to_argument": {POISON: {"as_int": 1}}}),
+    "custom object": (*NODE, "inputs", 0, "arg", {"as_custom_obj": {"name": "a", "class_fqn": "b"}}),
+    "function looked up for a note": (*NODE, "metadata", {"source_fn_stack": "a,torch.nn.Module.__init__.__globals__"}),
+    "custom object of the graph": (*GRAPH, "custom_obj_values", {"a": {"name": "a", "class_fqn": "b"}}),
+    "truth value": (*GRAPH, "sym_bool_values", {"a": {"as_expr": {"expr_str": "run()", "hint": None}}}),
+    "fraction": (*GRAPH, "sym_float_values", {"a": {"as_expr": {"expr_str": "run()", "hint": None}}}),
+    "range": ("range_constraints", {"run()": {"min_val": 0, "max_val": 1}}),
+    "module name": ("graph_module", "module_call_graph", 1, "fqn", 'a"b'),
+    "keyword name": (*CALL, "in_spec", json.dumps([1, {**TREE, "children_spec": [TREE, KEYWORDS]}])),
+    "registered class": (*CALL, "out_spec", json.dumps([1, {"type": "torch.nn.Linear", "context": "", "children_spec": []}])),
+    "named tuple": (*CALL, "out_spec", json.dumps([1, {**TREE, "type": "collections.namedtuple"}])),
+}
+
+
+@pytest.mark.parametrize("place", FURTHER.values(), ids=FURTHER.keys())
+def test_further_routes_are_refused(place: tuple[object, ...], members: Members, tmp_path: Path) -> None:
+    *keys, value = place
+    path = written(edited(members, PROGRAM, _set(*keys, value=value)), tmp_path / "crafted.pt2")
+    with pytest.raises(UnsafeFileError, match=r"models/model\.json"):
+        screen_pt2(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/aotinductor/model/wrapper.so",
+        "data/constants/custom_obj_0",
+        "data/constants/model.pt",
+        "data/executorch/model.pte",
+        "models/other.json",
+        "xl_model_weights/model_param_config",
+        "code/model.py",
+    ],
+)
+def test_other_members_are_refused(name: str, members: Members, tmp_path: Path) -> None:
+    with pytest.raises(UnsafeFileError, match=name):
+        screen_pt2(written({**members, name: b"x"}, tmp_path / "crafted.pt2"))
+
+
+def test_torchscript_among_sample_inputs_is_refused(members: Members, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(UnsafeFileError, match="TorchScript"):
+        screen_pt2(written({**members, SAMPLES: buffer.getvalue()}, tmp_path / "crafted.pt2"))
+
+
+def test_operators_of_torch_that_name_a_file_are_known(members: Members, tmp_path: Path) -> None:
+    """A new operator that takes a file name would slip through a list of two; this finds it."""
+    schemas = [schema for schema in torch._C._jit_get_all_schemas() if schema.name.startswith(("aten::", "prims::"))]
+    words = ("file", "path", "name")
+    naming = {
+        schema.name.partition("::")[2]
+        for schema in schemas
+        for argument in schema.arguments
+        if "str" in str(argument.type) and any(word in argument.name for word in words)
+    }
+    assert naming == {"save", "from_file", "_linalg_check_errors"}  # the last one takes the name of a function

@@ -13,7 +13,7 @@ from compress.model.core import Model, state
 from compress.model.layers import Layer, layers
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed
-from compress.runtimes.litert.flatbuffer import WEIGHTED, code, constant, fused_activation, read, text, write
+from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
 from compress.runtimes.quiet import quiet
 
 
@@ -44,7 +44,7 @@ def export(model: Model) -> Lowered:
     for position, (layer, gain) in found.items():
         operator = graph.operators[position]
         name, at = WEIGHTED[code(flat, operator)]
-        at_input = 1 - at if name in ("EMBEDDING_LOOKUP", "GATHER") else 0
+        at_input = 1 - at if name in LOOK_UPS else 0
         placed.append(
             Placed(
                 layer=layer,
@@ -86,30 +86,31 @@ def _place(model: Model, flat: Any) -> tuple[dict[int, tuple[Layer, float]], tup
     up to that gain.
     """
     tensors = state(model.program)
-    operators: list[tuple[int, NDArray[np.float32]]] = []
+    operators: list[tuple[int, str, NDArray[np.float32]]] = []
     for position, operator in enumerate(flat.subgraphs[0].operators):
         known = WEIGHTED.get(code(flat, operator))
         if known is None:
             continue
         weight = constant(flat, operator.inputs[known[1]])
         if weight is not None:
-            operators.append((position, weight))
+            operators.append((position, known[0], weight))
     found: dict[int, tuple[Layer, float]] = {}
     missing: list[tuple[Layer, str]] = []
     for layer in layers(model):
         layouts = _layouts(tensors[layer.weight].detach().float().numpy())
-        match = next(
-            (
-                (position, gain)
-                for position, weight in operators
-                if position not in found and (gain := _gain(weight, layouts)) is not None
-            ),
-            None,
-        )
-        if match is None:
-            missing.append((layer, "the converter folded it into other operators"))
+        matches = [
+            (position, gain)
+            for position, kind, weight in operators
+            if position not in found
+            and (kind in LOOK_UPS) == (layer.operator == "embedding")
+            and (gain := _gain(weight, layouts)) is not None
+        ]
+        if matches:
+            # Weights of one shape that are multiples of each other (constants, single numbers): the equal one is it.
+            position, gain = next((match for match in matches if match[1] == 1), matches[0])
+            found[position] = (layer, gain)
         else:
-            found[match[0]] = (layer, match[1])
+            missing.append((layer, "the converter folded it into other operators"))
     return dict(sorted(found.items())), tuple(missing)
 
 
@@ -143,14 +144,18 @@ def _gain(found: NDArray[np.float32], layouts: list[NDArray[np.float32]]) -> flo
 def _name_tensors(flat: Any, names: dict[int, str]) -> None:
     """Names every tensor: signature names stay, layer outputs take the layer's name, the rest are numbered.
 
-    The quantizer finds operators and ranges by name; the converter's names are neither unique nor of one layer.
+    The quantizer finds operators and ranges by name, and refuses a name that exists twice: a layer is often called
+    like the output that it leads to. The converter's names are neither unique nor of one layer.
     """
     graph = flat.subgraphs[0]
     kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
-    for index, tensor in enumerate(graph.tensors):
-        if index not in kept:
-            tensor.name = f"tensor_{index}".encode()
-    for position, name in names.items():
-        index = int(graph.operators[position].outputs[0])
-        if index not in kept:
-            graph.tensors[index].name = name.encode()
+    wanted = {index: f"tensor_{index}" for index in range(len(graph.tensors))}
+    wanted |= {int(graph.operators[position].outputs[0]): name for position, name in names.items()}
+    taken = {text(graph.tensors[index].name) for index in kept}
+    for index, name in wanted.items():
+        if index in kept:
+            continue
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        graph.tensors[index].name = name.encode()

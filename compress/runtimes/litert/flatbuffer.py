@@ -15,6 +15,8 @@ WEIGHTED = {
     9: ("FULLY_CONNECTED", 1),
     36: ("GATHER", 0),
 }
+# Those of them that look up rows of it by index.
+LOOK_UPS = ("EMBEDDING_LOOKUP", "GATHER")
 
 
 def read(data: bytes) -> Any:
