@@ -13,6 +13,7 @@ from compress.model.core import Model
 from compress.model.layers import Layer, held_names, layers
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.onnxruntime.attention import translations
 from compress.runtimes.quiet import quiet
 
 OPSET = 20
@@ -41,6 +42,7 @@ def export(model: Model) -> Lowered:
                 verbose=False,
                 input_names=[item.name for item in model.signature.inputs],
                 output_names=[item.name for item in model.signature.outputs],
+                custom_translation_table=translations(model.program),
             )
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
