@@ -113,17 +113,16 @@ def sniff(path: Path) -> str:
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Opens a regular file once, and turns the refusals of the checks into errors that name it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{path}: it is a folder or a device, not a file.", "name a file.")
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise ModelError(f"{path}: there is no such file.", "check the path.") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: it cannot be opened ({error}).", "check the path and its permissions.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path}: it is a folder or a device, not a file.", "name a file.")
+    with file:
         try:
-            yield file, status.st_size
+            yield file, file.seek(0, os.SEEK_END)
         except Refusal as refusal:
             raise refusal.error(path) from refusal
         except RecursionError as error:

@@ -24,9 +24,10 @@ MAX_COMPRESSION_RATIO = 100
 _RATIO_FREE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _MAX_DESCRIPTOR_BYTES = 24
-_ENCRYPTED_FLAGS = 0x1 | 0x40
+_ENCRYPTED_FLAGS, _UTF8_FLAG = 0x1 | 0x40, 0x800
 _END_BYTES, _LOCATOR_BYTES, _END64_BYTES, _LOCAL_BYTES = 22, 20, 56, 30
-_NAME = re.compile(r"[A-Za-z0-9_.\-+ ()@=,]+(?:/[A-Za-z0-9_.\-+ ()@=,]+)*")
+_ROOT = r"(?!\.{1,2}/)[^/\\\x00-\x1f\x7f]+"
+_NAME = re.compile(_ROOT + r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.\-+ ()@=,]+)+")
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, struct.error)
 
 
@@ -43,7 +44,7 @@ class Archive:
     """
 
     def __init__(self, file: BinaryIO, size_bytes: int, max_bytes: int) -> None:
-        directory_start, count = _find_directory(file, size_bytes)
+        directory_start, count = find_directory(file, size_bytes)
         try:
             self._zip = zipfile.ZipFile(file)
         except _READ_ERRORS as error:
@@ -102,8 +103,12 @@ def _pieces(member: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _find_directory(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
-    """Returns where the directory starts and how many members it announces; it must end where the end records start."""
+def find_directory(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
+    """Returns where a zip directory starts and how many members it announces.
+
+    Raises:
+        Refusal: It is missing, too long, or does not end where the end records start.
+    """
     end_start = size_bytes - _END_BYTES
     end = _read_at(file, end_start, _END_BYTES) if end_start >= 0 else b""
     if end[:4] != b"PK\x05\x06" or end[20:22] != b"\0\0":
@@ -148,8 +153,11 @@ def _check_sizes(infos: list[zipfile.ZipInfo], max_bytes: int) -> None:
 
 def _check_entry(info: zipfile.ZipInfo) -> None:
     name = info.orig_filename
-    if name != info.filename or not _NAME.fullmatch(name) or any(part in (".", "..") for part in name.split("/")):
-        raise Refusal(f"the member name {shown(name)} is a folder, leaves the archive or holds odd characters.")
+    if name != info.filename or not _NAME.fullmatch(name):
+        raise Refusal(
+            f"the member {shown(name)} leaves the archive, is a folder, holds odd characters, or lies outside the root "
+            "folder that torch writes since 2.8."
+        )
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
         raise Refusal("it is a link or another special file.").inside(name)
     if info.flag_bits & _ENCRYPTED_FLAGS or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -170,7 +178,8 @@ def _check_records(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_start
         flags, method = struct.unpack("<HH", header[6:10])
         name_length, extra_length = struct.unpack("<HH", header[26:30])
         name = _read_at(file, start + _LOCAL_BYTES, name_length)
-        same = (name, flags, method) == (info.filename.encode("ascii"), info.flag_bits, info.compress_type)
+        encoded = info.filename.encode("utf-8" if info.flag_bits & _UTF8_FLAG else "cp437")
+        same = (name, flags, method) == (encoded, info.flag_bits, info.compress_type)
         if header[:4] != b"PK\x03\x04" or not same:
             raise Refusal("its own header contradicts the zip directory.").inside(info.filename)
         free = start + _LOCAL_BYTES + name_length + extra_length + info.compress_size
@@ -185,8 +194,8 @@ def _without_root(infos: list[zipfile.ZipInfo]) -> tuple[str, dict[str, zipfile.
     folded: set[str] = set()
     for info in infos:
         head, _, name = info.filename.partition("/")
-        if head != root or not name:
-            raise damaged(f"the member {shown(info.filename)} lies outside the root folder {root!r} that torch writes.")
+        if head != root:
+            raise Refusal(f"the member {shown(info.filename)} lies outside the root folder {shown(root)}.")
         if name.casefold() in folded:
             raise Refusal("the name occurs twice, so readers may disagree.").inside(name)
         folded.add(name.casefold())

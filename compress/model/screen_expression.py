@@ -18,10 +18,11 @@ MAX_EXPRESSION_DEPTH = 40
 MAX_EXPONENT = 64
 MAX_INTEGER = 1 << 64
 
-_TEXT = re.compile(r"[A-Za-z0-9_ ,.()\[\]'=+\-*/%<>!]*")
+_SYMBOLIC_TEXT = re.compile(r"[A-Za-z0-9_ ,.()'=+\-*/%<>]*")
+_GUARD_TEXT = re.compile(r"[\w ,.()\[\]'=+\-*/%<>!]*")
 _SYMBOL = re.compile(r"(?:s|u|zf|zuf)\d{1,6}")
 _FLOAT = re.compile(r"[+-]?\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,3})?")
-_KEY = re.compile(r"[A-Za-z0-9_.\- ]{1,256}")
+_KEY = re.compile(r"[\w.\- ]{1,256}")
 _ASSUMPTIONS = {"integer", "positive", "nonnegative", "real", "finite", "nonzero", "commutative"}
 # sympy's printer `srepr` writes the first rows; the others are what torch's own reader of these strings knows.
 _FUNCTIONS = {
@@ -50,7 +51,7 @@ def check_symbolic(text: object) -> None:
     Raises:
         Refusal: It is not of the grammar, or so nested or large that evaluating it would not end.
     """
-    _check(text, "symbolic expression", _symbolic_atom)
+    _check(text, "symbolic expression", _SYMBOLIC_TEXT, _symbolic_atom)
 
 
 def check_guard(text: object) -> None:
@@ -59,17 +60,17 @@ def check_guard(text: object) -> None:
     Raises:
         Refusal: It is not of the grammar.
     """
-    _check(text, "guard", _guard_atom)
+    _check(text, "guard", _GUARD_TEXT, _guard_atom)
 
 
 # A handler looks at one node. It returns the nodes below that are still to be looked at, or None for "not mine".
 _Handler = Callable[[ast.expr], list[ast.expr] | None]
 
 
-def _check(text: object, name: str, atom: _Handler) -> None:
+def _check(text: object, name: str, characters: re.Pattern[str], atom: _Handler) -> None:
     if not isinstance(text, str):
         raise damaged(f"{shown(text)} is not a {name}.")
-    if len(text) > MAX_EXPRESSION_CHARACTERS or not _TEXT.fullmatch(text):
+    if len(text) > MAX_EXPRESSION_CHARACTERS or not characters.fullmatch(text):
         raise Refusal(f"the {name} {shown(text)} is too long or holds characters that torch does not write there.")
     try:
         tree = ast.parse(text, mode="eval").body

@@ -10,8 +10,8 @@ from compress.model.screen_refusal import Refusal, damaged, shown
 WRAP = (
     "wrap the model so that it takes and returns tensors in tuples, lists or dicts with plain names, and export again."
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,511}")
-_QUALIFIED = re.compile(r"(?!__)[A-Za-z0-9_\-:/@+ ]{1,512}(?:\.(?!__)[A-Za-z0-9_\-:/@+ ]{1,512})*")
+_MAX_NAME_CHARACTERS = 512
+_QUALIFIED = re.compile(r"(?!__)[\w\-:/@+ ]{1,512}(?:\.(?!__)[\w\-:/@+ ]{1,512})*")
 _DEVICE = re.compile(r"[a-z]{2,16}")
 _LABEL = re.compile(r"[^'\"\\\x00-\x1f\x7f-\x9f\u2028\u2029]{0,512}")
 _TENSOR_OPERATOR = re.compile(
@@ -37,7 +37,7 @@ _FILE_OPERATORS = {"save", "from_file"}
 
 def name(value: object) -> None:
     """Checks a name that becomes a variable of generated source."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not value.isidentifier() or len(value) > _MAX_NAME_CHARACTERS:
         raise Refusal(f"the name {shown(value)} would run as code: torch pastes names into source that it executes.")
 
 

@@ -79,8 +79,6 @@ def check_pt2(archive: Archive, max_bytes: int) -> None:
 
 
 def _check_format(archive: Archive) -> None:
-    if archive.size_bytes("serialized_exported_program.json") is not None:
-        raise damaged("it was saved by a torch before 2.8, in a layout that is no longer read.", EXPORT_AGAIN)
     if archive.size_bytes("archive_format") is None:
         raise damaged("it is a zip archive, but not one of torch.export.save.", EXPORT_AGAIN)
     for name, wanted in (("archive_format", b"pt2"), ("archive_version", b"0")):

@@ -23,7 +23,7 @@ def parse_json(data: bytes | str) -> object:
         Refusal: It is not UTF-8, not JSON, or nested too deeply.
     """
     try:
-        value: object = json.loads(data)
+        value: object = json.loads(data if isinstance(data, str) else data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise damaged(f"it is not readable JSON ({reason}).") from error
@@ -132,7 +132,7 @@ def one_of(values: Collection[object], name: str) -> Check:
     """Returns the check of a value out of a fixed set."""
 
     def check(value: object) -> None:
-        if isinstance(value, bool | dict | list) or value not in values:
+        if type(value) not in (int, str) or value not in values:
             raise damaged(f"{shown(value)} is not a known {name}.", _NEWER)
 
     return check

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from typing import BinaryIO
 
+from compress.model.screen_archive import find_directory
+
 MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
 _PICKLE_PROTOCOLS = (2, 3, 4, 5)
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
@@ -19,7 +21,7 @@ def kind_of(file: BinaryIO, size_bytes: int) -> str:
     if not head:
         return "empty"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip_kind(file)
+        return _zip_kind(file, size_bytes)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
     if head[4:8] == b"TFL3":
@@ -33,8 +35,9 @@ def kind_of(file: BinaryIO, size_bytes: int) -> str:
     return "onnx" if _is_onnx(file) else "unknown"
 
 
-def _zip_kind(file: BinaryIO) -> str:
+def _zip_kind(file: BinaryIO, size_bytes: int) -> str:
     try:
+        find_directory(file, size_bytes)
         with zipfile.ZipFile(file) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
     except Exception:  # the directory of a damaged archive can make zipfile raise almost anything

@@ -7,7 +7,7 @@ from compress.report.limits import limits
 from compress.report.markdown_target import target_section
 from compress.report.markdown_text import bullets, escape, folded_table, table
 from compress.report.numbers import MISSING, format_bytes, format_count, format_ratio, format_share
-from compress.report.summary import count_reasons, notes, verdict_line
+from compress.report.summary import count_reasons, notes, verdict_line, why_not
 from compress.report.table import COLUMNS, legend, table_rows, target_rows
 from compress.report.values import flatten
 
@@ -47,17 +47,13 @@ def _origin(evidence: Evidence) -> str:
 
 
 def _verdict(target: TargetEvidence) -> str:
-    line = verdict_line(target)
-    rows = target_rows(target)
-    # The line of a shipped candidate is made of its figures; the reason of the choice is said beside it.
-    items = [
-        f"why: {row.reason}" for row in rows if row.outcome == "ships" and row.scheme != target.candidates[0].scheme
-    ]
-    for row in rows:
-        if row.outcome != "ships" and row.scheme != MISSING and row.reason not in line:
-            items.append(f"not {row.scheme}: {row.reason}")
-    # A single list: an item without a reason says nothing.
-    return "\n\n".join([f"**{escape(target.target)}** {escape(line)}", *([bullets(items)] if items else [])])
+    said = f"**{escape(target.target)}** {escape(verdict_line(target))}"
+    items = [f"not {row.scheme}: {row.reason}" for row in why_not(target)]
+    shipped = next((row for row in target_rows(target) if row.outcome == "ships"), None)
+    # The line of the baseline is the reason itself; that of another scheme gives its figures.
+    if shipped is not None and shipped.reason and shipped.scheme != target.candidates[0].scheme:
+        items.insert(0, f"why: {shipped.reason}")
+    return f"{said}\n\n{bullets(items)}" if items else said
 
 
 def _notes(evidence: Evidence) -> list[str]:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from compress.evidence import Candidate, Evidence, StepInfo, TargetEvidence
-from compress.report.numbers import format_difference, format_difference_interval, format_ratio, plural
-from compress.report.table import size_ratio
+from compress.report.numbers import MISSING, format_difference, format_difference_interval, format_ratio, plural
+from compress.report.table import Row, size_ratio, target_rows
 from compress.report.text import first_line, plain
 
 REASONS = 4
@@ -26,6 +26,16 @@ def verdict_line(target: TargetEvidence) -> str:
         return f"ships: {name} - {reason or 'no reason was recorded'}"
     gains = ", ".join(_gains(target, candidate)) or reason or "no figures were measured"
     return f"ships: {plain(scheme)} - {gains}"
+
+
+def why_not(target: TargetEvidence) -> tuple[Row, ...]:
+    """Returns the rows that do not ship and whose reason the line of the verdict does not already give."""
+    line = verdict_line(target)
+    return tuple(
+        row
+        for row in target_rows(target)
+        if row.outcome != "ships" and row.scheme != MISSING and f"{row.scheme} {row.reason}" not in line
+    )
 
 
 def notes(evidence: Evidence) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from compress.evidence import Evidence, TargetEvidence
-from compress.report.numbers import MISSING, format_count
-from compress.report.summary import notes, verdict_line
+from compress.report.numbers import format_count
+from compress.report.summary import notes, verdict_line, why_not
 from compress.report.table import COLUMNS, legend, table_rows, target_rows
 from compress.report.text import plain
 
@@ -58,11 +58,9 @@ def render(evidence: Evidence, console: Console) -> None:
 
 def _verdict(target: TargetEvidence, console: Console) -> list[tuple[str, str]]:
     """What ships, then the reason for each of the others that neither this line nor the table gives in full."""
-    line = verdict_line(target)
-    lines = [(plain(target.target), line)]
-    for row in target_rows(target):
-        said = row.reason in line or (console.width >= WITH_REASONS and row.ships.endswith(row.reason))
-        if row.outcome != "ships" and row.scheme != MISSING and not said:
+    lines = [(plain(target.target), verdict_line(target))]
+    for row in why_not(target):
+        if console.width < WITH_REASONS or not row.ships.endswith(row.reason):
             lines.append(("", f"not {row.scheme}: {row.reason}"))
     return lines
 

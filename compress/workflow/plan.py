@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import compress
 from compress.data.base import Dataset
 from compress.data.checks import check_binary
 from compress.data.load import load_dataset
 from compress.errors import MissingPackageError, RecipeError, did_you_mean
 from compress.hosts import HOSTS
-from compress.passes.base import PASSES
 from compress.recipe import QuantScheme, Recipe
-from compress.registry import require
-from compress.runtimes.base import RUNTIMES, Runtime
+from compress.registry import Registry, require
 from compress.store.cache import digest
 from compress.target import Target, load_target
 
+if TYPE_CHECKING:
+    from compress.runtimes.base import Runtime
+
 # What does the work of a runtime's lowering and session: a new version makes old results stale.
 PACKAGES = {
+    "torch": ("torch",),
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
-    "litert": ("ai_edge_litert", "ai_edge_quantizer"),
+    "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
 }
 
 
@@ -62,51 +68,41 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
-    """Checks what can be checked without data and models.
+    """Checks what can be checked without data and models; what can be told without loading torch comes first.
 
     Raises:
-        RecipeError: If a target or pass does not exist.
+        RecipeError: If a target, a runtime or a pass does not exist, or a target names a scheme that is not tried.
         MissingPackageError: If a runtime is not installed; the hint names the extra.
     """
-    targets = tuple(load_target(name, folder) for name in recipe.targets)
+    targets = tuple(_target(name, folder, where) for name in recipe.targets)
     names = [target.name for target in targets]
     if len(set(names)) != len(names):
         raise RecipeError(f"{where}: two targets have the same name", "give each target file its own name.")
+    known = {scheme.name for scheme in recipe.quant_schemes()}
     for target in targets:
-        runtime(target.runtime)
-        HOSTS.load(target.host)
         for package in _IMPORTS.get(target.runtime, ()):
-            _installed(package, target)
-        known = {scheme.name for scheme in recipe.quant_schemes()}
+            _installed(package, target, where)
         for scheme in target.schemes or ():
             if scheme not in known:
                 raise RecipeError(
                     f"{where}: the target {target.name!r} names the scheme {scheme!r}, the recipe does not",
                     did_you_mean(scheme, known),
                 )
-    for index, step in enumerate(recipe.passes):
-        if step.kind not in PASSES.names():
-            raise RecipeError(
-                f"{where}: passes[{index}].kind: there is no pass {step.kind!r}", did_you_mean(step.kind, PASSES.names())
-            )
+    _check_names(recipe, targets, where)
     return Plan(recipe, folder, where, targets, recipe.quant_schemes())
 
 
 def runtime(name: str) -> Runtime:
     """Returns a runtime's lowering by name."""
+    from compress.runtimes.base import RUNTIMES
+
     made: Runtime = RUNTIMES.load(name)()
     return made
 
 
 def versions(name: str) -> dict[str, str]:
-    """Returns the versions of what does a runtime's work, for cache keys and the manifest."""
-    found = {}
-    for package in PACKAGES.get(name, ()):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
+    return {"edge-compress": compress.__version__} | {package: _version(package) for package in PACKAGES[name]}
 
 
 def load_rows(plan: Plan) -> tuple[Dataset, str]:
@@ -124,11 +120,41 @@ def load_rows(plan: Plan) -> tuple[Dataset, str]:
     return dataset, label
 
 
-def _installed(package: str, target: Target) -> None:
-    import importlib.util
+def _target(name: str, folder: Path, where: str) -> Target:
+    try:
+        return load_target(name, folder)
+    except RecipeError as error:
+        # A target's own file is named in the message; who asked for it is not.
+        raise RecipeError(f"{where}: {error.message}", error.hint) from error
 
+
+def _check_names(recipe: Recipe, targets: Iterable[Target], where: str) -> None:
+    """Checks the names of runtimes, hosts and passes. Imported here: their contracts know the Model, and so torch."""
+    from compress.passes.base import PASSES
+    from compress.runtimes.base import RUNTIMES
+
+    for target in targets:
+        _known(target.runtime, RUNTIMES, f"{where}: the target {target.name!r}: runtime")
+        _known(target.host, HOSTS, f"{where}: the target {target.name!r}: host")
+    for index, step in enumerate(recipe.passes):
+        _known(step.kind, PASSES, f"{where}: passes[{index}].kind")
+
+
+def _known(name: str, registry: Registry, key: str) -> None:
+    if name not in registry.names():
+        raise RecipeError(f"{key}: there is no {registry.kind} {name!r}", did_you_mean(name, registry.names()))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _installed(package: str, target: Target, where: str) -> None:
     if importlib.util.find_spec(package) is None:
         try:
             require(package, why=f"the target {target.name!r}")
         except MissingPackageError as error:
-            raise MissingPackageError(f"targets: {error.message}", error.hint) from error
+            raise MissingPackageError(f"{where}: targets: {error.message}", error.hint) from error

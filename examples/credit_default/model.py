@@ -85,7 +85,7 @@ class CodeEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm Transformer block: self-attention over the tokens, then a feed-forward part of four times the width."""
+    """A pre-norm Transformer block: self-attention over the tokens, then a feed-forward part."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

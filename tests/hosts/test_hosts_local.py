@@ -116,6 +116,10 @@ time.sleep(60)
     worker, child = read_pids(pids)
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+    # The signal has been sent; nobody can wait for a process that is not one's own child.
+    deadline = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not is_running(child)
     assert not list(temporary.iterdir())
 

@@ -61,11 +61,19 @@ def test_an_unsettled_latency_is_named(evidence: Evidence) -> None:
     [
         (1, "p90", "1 sample of 64 needed"),
         (63, "p90", "63 samples of 64 needed"),
-        (661, "p99", "661 samples of 662 needed"),
-        (662, "p99", "samples are not of single calls"),
+        (63, "p99", "63 samples of 662 needed"),
+        (64, "p90", "each sample is the mean of several calls"),
+        (64, "p99", "each sample is the mean of several calls"),
     ],
 )
 def test_why_a_percentile_is_missing(evidence: Evidence, count: int, name: str, text: str) -> None:
     latency = evidence.targets[0].candidates[1].latency
     assert latency is not None
     assert missing_percentile(replace(latency, samples=((0.3,) * count,)), name) == text
+
+
+def test_p99_needs_more_samples_than_p90(evidence: Evidence) -> None:
+    latency = evidence.targets[0].candidates[1].latency
+    assert latency is not None
+    several = replace(latency, p90_ms=0.33, samples=((0.3,) * 661,))
+    assert missing_percentile(several, "p99") == "661 samples of 662 needed"

@@ -126,24 +126,25 @@ CLOSED_WORDS = {"PASS", "FAIL", "INCONCLUSIVE", "FASTER", "SLOWER", "auc", "floa
 
 
 def test_no_string_of_the_evidence_changes_the_structure_of_the_report(evidence: Evidence) -> None:
-    expected = _structure(render_markdown(evidence))
+    expected = _structure(PARSER.parse(render_markdown(evidence)))
 
     # No shrinking: a whole report takes 0.1 s, and the tests above shrink the same faults on a single string.
-    @settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
     @given(HOSTILE)
     def check(text: str) -> None:
         report = render_markdown(poison(evidence, text))
-        assert _structure(report) == expected
+        tokens = PARSER.parse(report)
+        assert _structure(tokens) == expected
         assert all(len({line.count("|") for line in block}) == 1 for block in _table_blocks(report))
-        inline = {child.type for token in PARSER.parse(report) for child in token.children or []}
+        inline = {child.type for token in tokens for child in token.children or []}
         assert inline <= {"text", "text_special", "strong_open", "strong_close"}
 
     check()
 
 
-def _structure(text: str) -> list[tuple[str, int]]:
+def _structure(tokens: list[Token]) -> list[tuple[str, int]]:
     """Blocks and how deep they stand, without what they say."""
-    return [(token.type, token.level) for token in PARSER.parse(text)]
+    return [(token.type, token.level) for token in tokens]
 
 
 def _table_blocks(text: str) -> list[list[str]]:
@@ -166,7 +167,7 @@ def test_the_verdict_comes_first(evidence: Evidence) -> None:
 def test_every_figure_has_its_place(evidence: Evidence) -> None:
     text = render_markdown(evidence)
     for line in (
-        "| int8-dynamic | auc | higher | 0.7791 | 0.7794 | -0.0003 | [-0.0011, +0.0005] 95 %, DeLong | 6,000 | - |",
+        "| int8-dynamic | auc | higher | 0.7791 | 0.7794 | -0.0003 | [-0.0011, +0.0005] | 6,000 | - |",
         "| float16 | ks | higher | - | 0.4283 | - | - | 6,000 | undefined: all scores are equal |",
         "| float16 | FAIL | latency | FAIL | SLOWER: 1.08x [1.05, 1.12] |",
         "| int8-dynamic | logit | torch | 1,000 | 34.1 dB | 0.012 | 6.21 | 0.9950 |",
@@ -180,7 +181,8 @@ def test_every_figure_has_its_place(evidence: Evidence) -> None:
         "| load.before | 0.61 |",
     ):
         assert line in text
-    assert "0.9908 | - | - | [0.9881, 0.9930] 95 %, Wilson" in text
+    assert "0.9908 | - | - | [0.9881, 0.9930] |" in text
+    assert "- interval of auc, gini: 95 %, DeLong" in text
     assert "- (45 samples of 64 needed) | - (45 samples of 662 needed)" in text
 
 
@@ -197,3 +199,12 @@ def test_a_run_that_measured_nothing_still_reports(evidence: Evidence) -> None:
 
 def test_the_same_evidence_gives_the_same_text(evidence: Evidence) -> None:
     assert render_markdown(evidence) == render_markdown(replace(evidence))
+
+
+def test_a_reason_is_not_said_twice(evidence: Evidence) -> None:
+    target = evidence.targets[0]
+    choice = Choice("float32", "float32: float16 is 1.08x slower", {"float16": "is 1.08x slower"})
+    text = render_markdown(replace(evidence, targets=(replace(target, choice=choice),)))
+    verdict = text.partition("## Results")[0]
+    assert verdict.count("1.08x slower") == 1
+    assert "why:" not in verdict

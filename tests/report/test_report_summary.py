@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress.evidence import Choice, Evidence, LayerOutcome
-from compress.report.summary import count_reasons, left_in_float, not_accelerated, notes, verdict_line
+from compress.report.summary import count_reasons, left_in_float, not_accelerated, notes, verdict_line, why_not
 
 
 def test_the_line_of_a_shipped_scheme_gives_its_gain_and_its_price(evidence: Evidence) -> None:
@@ -20,16 +20,22 @@ def test_a_latency_that_is_not_faster_is_marked(evidence: Evidence) -> None:
 
 
 def test_the_baseline_ships_for_a_reason(evidence: Evidence) -> None:
-    target = replace(evidence.targets[0], choice=Choice("float32", "no scheme is faster"))
-    assert verdict_line(target) == "ships: float32 (the baseline) - no scheme is faster"
+    target = replace(evidence.targets[0], choice=Choice("float32", "float32: float16 is 1.08x slower"))
+    assert verdict_line(target) == "ships: float32 (the baseline) - float16 is 1.08x slower"
 
 
 def test_nothing_ships_for_a_reason(evidence: Evidence) -> None:
-    target = replace(evidence.targets[0], choice=Choice(None, "the baseline exceeds latency_ms = 5"))
-    assert verdict_line(target) == "ships: nothing - the baseline exceeds latency_ms = 5"
+    target = replace(evidence.targets[0], choice=Choice(None, "nothing ships: float32 takes 6.1 ms"))
+    assert verdict_line(target) == "ships: nothing - float32 takes 6.1 ms"
     failed = replace(target, candidates=(), error="WorkerError: no worker\nHint: see the log.")
     assert verdict_line(failed) == "ships: nothing - WorkerError: no worker"
     assert verdict_line(replace(target, choice=Choice(None, ""))) == "ships: nothing - no reason was recorded"
+
+
+def test_a_reason_is_left_out_only_where_the_line_gave_it_for_that_scheme(evidence: Evidence) -> None:
+    choice = Choice("float32", "float32: float16 is slower", {"float16": "is slower", "int8-dynamic": "is slower"})
+    target = replace(evidence.targets[0], choice=choice)
+    assert [row.scheme for row in why_not(target)] == ["int8-dynamic", "int8-static"]
 
 
 def test_a_choice_without_figures_falls_back_to_its_reason(evidence: Evidence) -> None:
@@ -53,22 +59,20 @@ def test_layers_left_in_float_are_counted_by_reason(evidence: Evidence) -> None:
 
 def test_operators_off_the_accelerated_path_are_counted(evidence: Evidence) -> None:
     baseline, quantized = evidence.targets[0].candidates[:2]
-    assert not_accelerated(quantized) == "3 of 21 operators not on MLAS: Gather: no kernel on <MLAS> (3)"
+    assert not_accelerated(quantized) == "3 of 21 operators not on MLAS: no kernel on <MLAS>: Gather (3)"
     assert not_accelerated(baseline) == ""
 
 
 def test_reasons_are_sorted_counted_and_bounded() -> None:
     assert count_reasons(["a", "b", "b", ""]) == "b (2), a (1), no reason given (1)"
-    assert count_reasons(list("abcdef")) == "a (1), b (1), c (1), d (1), other reasons (2)"
+    assert count_reasons(list("abcdef")) == "a (1), b (1), c (1), d (1), others (2)"
 
 
 def test_notes_say_everything_once_with_its_places(evidence: Evidence) -> None:
     found = notes(evidence)
     assert len(found) == len(set(found))
-    assert (
-        "onnxruntime-cpu int8-dynamic; litert-cpu int8-static, int8-dynamic: weights use 7 bits because cpu = any"
-        in found
-    )
+    left = "2 of 14 layers left in float32: no int8 kernel for layer_norm (1), excluded by the pattern `head*` (1)"
+    assert f"onnxruntime-cpu int8-dynamic, float16; litert-cpu int8-static, int8-dynamic: {left}" in found
     assert any(note.startswith("prune: 6 changed, 3 skipped: the model's output (2)") for note in found)
     assert any(note.startswith("warning: load average 1.9") for note in found)
     assert any(note.startswith("data: 35 rows") for note in found)

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.errors import ModelError
-from compress.model.fileinfo import (
-    NO_PARAMETERS,
-    FileInfo,
-    LayerRow,
-    StoredTensor,
-    by_count,
-    is_integer_weight,
-    precision_of,
-    read_bounded,
-)
+from compress.model.fileinfo import FileInfo, Identity, by_count, precision_of, read_bounded
 from compress.registry import require
-from compress.runtimes.onnxruntime.inspect_operators import BIASES, FORWARDING, SCALES, SCHEMES, macs_of, multiplies
+from compress.runtimes.onnxruntime.inspect_graph import Walk
+from compress.runtimes.onnxruntime.inspect_operators import DEQUANTIZED, SCHEMES
 from compress.runtimes.onnxruntime.inspect_shapes import (
     Native,
-    Shapes,
     described,
     dynamic_names,
     native,
     one_row,
     real_inputs,
-    shapes_of,
 )
-from compress.runtimes.onnxruntime.inspect_tensors import Constants, constants_of, drop_weights, graphs_of
+from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weights, graphs_of, text
 
 MAX_NODES = 1_000_000
 _EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
-_GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, RuntimeError)
+# What reading a damaged graph can raise in Python; native code runs in a process of its own.
+_GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
 
 def describe_onnx(path: Path, run: Native = native) -> FileInfo:
@@ -52,28 +40,106 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
         MissingPackageError: If onnx is not installed.
     """
     onnx = require("onnx", why="reading .onnx files")
+    decode_error = require("google.protobuf.message").DecodeError
     data, identity = read_bounded(path)
-    constants = Constants(path)
     try:
         model = onnx.ModelProto.FromString(data)
-        del data
         _check_form(model, path)
-        constants.check(model.graph.node, model.graph)
-        for function in model.functions:
-            constants.check(function.node)
-        drop_weights(model.graph.node, model.graph)
-        for function in model.functions:
-            drop_weights(function.node)
-        model, notes = _inlined(model, run)
-        info = _describe(model, run)
-    except ModelError:
-        raise
-    except (*_GARBAGE, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:
-        # Not every build of protobuf derives its DecodeError from ValueError.
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise _unreadable(path, error) from error
-    beside = tuple(f"external data: {name} ({size} bytes)" for name, size in sorted(constants.external.items()))
-    return replace(info, identity=identity, notes=(*notes, *beside, *info.notes))
+        beside = _without_weights(model, path)
+        model, functions = _inlined(model, run)
+        info = _describe(model, one_row(model, run), identity)
+    except (*_GARBAGE, decode_error) as error:
+        raise ModelError(f"{path}: it cannot be read: {type(error).__name__}: {str(error)[:200]}", _EXPORT_AGAIN) from error
+    return replace(info, notes=(*info.notes, *functions, *beside))
+
+
+def _check_form(model: Any, path: Path) -> None:
+    if not model.ir_version or not (model.graph.node or model.graph.output):
+        raise ModelError(f"{path}: it holds no ONNX graph", _EXPORT_AGAIN)
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    if sum(_count_nodes(nodes) for nodes in bodies) > MAX_NODES:
+        raise ModelError(f"{path}: it has more than {MAX_NODES} operators", "split the model.")
+
+
+def _count_nodes(nodes: Any) -> int:
+    inside = graphs_of(nodes) if len(nodes) <= MAX_NODES else ()
+    return len(nodes) + sum(_count_nodes(graph.node) for graph in inside)
+
+
+def _without_weights(model: Any, path: Path) -> tuple[str, ...]:
+    """Checks every constant, then takes out the content of the large ones. Returns the notes on external data."""
+    constants = Constants(path)
+    constants.check(model.graph.node, model.graph)
+    drop_weights(model.graph.node, model.graph)
+    for function in model.functions:
+        constants.check(function.node)
+        drop_weights(function.node)
+    return tuple(f"external data: {name} ({size} bytes)" for name, size in sorted(constants.external.items()))
+
+
+def _inlined(model: Any, run: Native) -> tuple[Any, tuple[str, ...]]:
+    """Puts the bodies of local functions where they are called, so that their operators are counted."""
+    count = len(model.functions)
+    if not count:
+        return model, ()
+    data = run("inline", model.SerializeToString())
+    if data is None:
+        return model, (f"{count} local functions could not be expanded; each call counts as one operator",)
+    return type(model).FromString(data), (f"{count} local functions, expanded",)
+
+
+def _describe(model: Any, inferred: Any | None, identity: Identity) -> FileInfo:
+    walk = Walk()
+    walk.graph(model.graph, inferred.graph if inferred is not None else None)
+    parameters = [constant.tensor for constant in walk.constants if constant.is_parameter]
+    macs = [row.macs for row in walk.layers if row.macs is not None]
+    return FileInfo(
+        identity=identity,
+        kind="onnx",
+        inputs=tuple(described(value) for value in real_inputs(model.graph)),
+        outputs=tuple(described(value) for value in model.graph.output),
+        parameters=sum(tensor.elements for tensor in parameters),
+        macs=sum(macs) if macs or not walk.unknown else None,
+        unknown_macs=walk.unknown.total(),
+        operators=by_count(walk.operators.elements()),
+        precision=precision_of(parameters, _scheme(walk)),
+        layers=tuple(walk.layers),
+        notes=_notes(model, inferred, walk),
+    )
+
+
+def _scheme(walk: Walk) -> str:
+    if not walk.schemes:
+        return ""
+    scheme = walk.schemes.most_common(1)[0][0]
+    if scheme != DEQUANTIZED:
+        return scheme
+    return "static, QDQ" if walk.quantized_activations else "weight only"
+
+
+def _notes(model: Any, inferred: Any | None, walk: Walk) -> tuple[str, ...]:
+    opsets = (f"{text(item.domain)} {item.version}".strip() for item in model.opset_import)
+    notes = [f"opset {', '.join(opsets)}"]
+    maker = f"{text(model.producer_name)} {text(model.producer_version)}".strip()
+    if maker:
+        notes.append(f"made by {maker}")
+    if walk.dequantized:
+        notes.append(f"already quantized: {walk.dequantized} DequantizeLinear on weights")
+    integer = [f"{count} {kind}" for kind, count in walk.operators.items() if kind in SCHEMES]
+    if integer:
+        notes.append(f"already quantized: {', '.join(integer)}")
+    if walk.quantized_weights:
+        notes.append(f"{walk.quantized_weights} QuantizeLinear on stored weights: they are quantized when the file is opened")
+    if walk.widened:
+        notes.append(f"float16 weights widened by {walk.widened} Cast; arithmetic is float32")
+    if walk.subgraphs:
+        notes.append(f"{walk.subgraphs} subgraphs, each counted once")
+    others = dynamic_names(model.graph)
+    if others:
+        notes.append(f"MACs with these dynamic dimensions at 1: {', '.join(others)}")
+    if inferred is None:
+        notes.append("onnx could not infer the shapes")
+    if walk.unknown:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in walk.unknown.most_common())
+        notes.append(f"MACs of {walk.unknown.total()} operators unknown: {kinds}")
+    return tuple(notes)

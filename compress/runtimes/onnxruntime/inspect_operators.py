@@ -27,6 +27,8 @@ SCALES: dict[str, frozenset[int]] = {
 BIASES: dict[str, int] = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Operators that pass a constant on in another form: a weight behind them is still that weight.
 FORWARDING = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Reshape", "Identity"})
+# Integer weights behind DequantizeLinear: what that means depends on whether activations are quantized too.
+DEQUANTIZED = "DequantizeLinear"
 # How an operator uses the integer weights that it reads.
 SCHEMES = {
     **{name: "dynamic" for name in ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")},

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.model.fileinfo import Value
-from compress.runtimes.onnxruntime.inspect_tensors import MAX_RANK, dtype_name, graphs_of, shape_of
+from compress.runtimes.onnxruntime.inspect_tensors import MAX_RANK, dtype_name, graphs_of, shape_of, text
 
 Shape = tuple[int | None, ...]
 Shapes = Mapping[str, Shape]
@@ -105,18 +105,18 @@ def described(value: Any) -> Value:
     """Returns an input or output as the file declares it."""
     kind = value.type.WhichOneof("value")
     if kind not in ("tensor_type", "sparse_tensor_type"):
-        return Value(value.name, None, _nested(value.type))
+        return Value(text(value.name), None, _nested(value.type))
     declared = getattr(value.type, kind)
     shape = None
     if declared.HasField("shape"):
         shape = tuple(_size(dim, axis) for axis, dim in enumerate(declared.shape.dim))
-    return Value(value.name, shape, dtype_name(declared.elem_type))
+    return Value(text(value.name), shape, dtype_name(declared.elem_type))
 
 
 def _size(dim: Any, axis: int) -> int | str:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
-    name = str(dim.dim_param)
+    name = text(dim.dim_param)
     # Exporters number the symbols that nobody named; the first dimension is the batch.
     anonymous = not name or name.removeprefix("s").isdigit() or name.startswith("unk__")
     return ("batch" if axis == 0 else name or "?") if anonymous else name
@@ -172,7 +172,7 @@ def _stand_in(graph: Any) -> None:
 def _widen(graph: Any, node: Any) -> None:
     """Puts a plain product in the place of one whose weight is packed, `[K, N]` by its attributes."""
     sizes = {item.name: int(item.i) for item in node.attribute}
-    value = graph.value_info.add(name=f"{node.name or node.output[0]}.unpacked")
+    value = graph.value_info.add(name=f"{text(node.output[0])}.unpacked")
     value.type.tensor_type.elem_type = 1
     for size in (sizes.get("K", 0), sizes.get("N", 0)):
         value.type.tensor_type.shape.dim.add().dim_value = size

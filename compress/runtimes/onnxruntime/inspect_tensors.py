@@ -25,6 +25,11 @@ _DTYPES: dict[int, tuple[str, int]] = {
 }
 
 
+def text(name: str | bytes) -> str:
+    """Returns a name as text; protobuf gives bytes where a file's string is no UTF-8."""
+    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+
+
 def dtype_name(number: int) -> str:
     """Returns the name of an `onnx.TensorProto.DataType`, `type 99` for one that is not known."""
     return _DTYPES[number][0] if number in _DTYPES else f"type {number}"
@@ -66,7 +71,7 @@ class Constants:
             self._check(tensor)
 
     def _check(self, tensor: Any) -> None:
-        where = f"{self._path}: the constant {tensor.name[:120]!r}"
+        where = f"{self._path}: the constant {text(tensor.name)[:120]!r}"
         dims = shape_of(tensor)
         if tensor.data_type not in _DTYPES:
             raise ModelError(f"{where} has the unknown data type {tensor.data_type}", "update the package onnx.")
@@ -86,7 +91,7 @@ class Constants:
                 raise _mismatch(where, dims, wanted, held, "values")
 
     def _check_external(self, tensor: Any, needed: int, where: str) -> None:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
         if location not in self._sizes:
             self._sizes[location] = _external_size(self._path, location, where)
@@ -133,13 +138,13 @@ def drop_weights(nodes: Any, graph: Any | None = None) -> None:
 def constants_of(graph: Any) -> Iterator[StoredTensor]:
     """Yields the constants of one graph, without its subgraphs: initializers and `Constant` nodes, by value name."""
     for tensor in graph.initializer:
-        yield _stored(tensor.name, tensor)
+        yield _stored(text(tensor.name), tensor)
     for sparse in graph.sparse_initializer:
-        yield _sparse(sparse.values.name, sparse)
+        yield _sparse(text(sparse.values.name), sparse)
     for node in graph.node:
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
-                found = _attribute_value(node.output[0], attribute)
+                found = _attribute_value(text(node.output[0]), attribute)
                 if found is not None:
                     yield found
 
@@ -150,7 +155,7 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
 
 
 def _attribute_value(name: str, attribute: Any) -> StoredTensor | None:
-    kind = attribute.name
+    kind = text(attribute.name)
     if kind == "value":
         return _stored(name, attribute.t)
     if kind == "sparse_value":
