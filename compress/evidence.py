@@ -33,6 +33,8 @@ class Interval:
 class Metric:
     """One figure of quality of a candidate beside its baseline, on the same rows.
 
+    `task` names the task that it belongs to; a model may answer several. `primary` marks the one figure of each
+    task that stands for it in tables: AUC (binary), top-1 accuracy (multi-class), R² (regression).
     `difference` is candidate minus baseline, with a paired interval. `value` may be None where the rows do not
     define it; `note` then says why.
     """
@@ -45,6 +47,8 @@ class Metric:
     higher_is_better: bool
     rows: int
     note: str = ""
+    task: str = ""
+    primary: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,9 +190,14 @@ class Candidate:
     placement: Placement | None = None
     error: str = ""
 
-    def metric(self, name: str) -> Metric | None:
-        """The metric of that name, or None."""
-        return next((item for item in self.metrics if item.name == name), None)
+    def metric(self, name: str, task: str | None = None) -> Metric | None:
+        """The metric of that name (of that task, if one is given), or None."""
+        return next((item for item in self.metrics if item.name == name and task in (None, item.task)), None)
+
+    @property
+    def primary(self) -> tuple[Metric, ...]:
+        """The metric that stands for each task."""
+        return tuple(item for item in self.metrics if item.primary)
 
 
 @dataclass(frozen=True)

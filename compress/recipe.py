@@ -203,10 +203,15 @@ class GateConfig(Strict):
     """What must not get worse, and by how much.
 
     Each `*_margin` is the largest loss whose 95 % interval may still be reached: the interval's bad end must
-    lie inside. Metrics without a margin are reported, not gated.
+    lie inside. It holds for the metric of that name of every task; a task's own `margin` replaces that of its primary
+    metric. Metrics without a margin are reported, not gated.
     """
 
     auc_margin: float = Field(default=0.003, ge=0)
+    top_1_margin: float = Field(default=0.005, ge=0)
+    r2_margin: float = Field(default=0.005, ge=0)
+    macro_f1_margin: float | None = Field(default=None, ge=0)
+    mae_margin: float | None = Field(default=None, ge=0)
     log_loss_margin: float | None = Field(default=None, ge=0)
     brier_margin: float | None = Field(default=None, ge=0)
     ks_margin: float | None = Field(default=None, ge=0)

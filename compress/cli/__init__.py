@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 import compress
-from compress.errors import CompressError
+from compress.errors import CompressError, did_you_mean
 
 # Command -> (module, one line of help). The module is imported when its command is run.
 _COMMANDS = {
@@ -21,6 +23,12 @@ _COMMANDS = {
     "targets": ("compress.cli.targets", "List the targets that a recipe can name here."),
     "doctor": ("compress.cli.doctor", "Say which runtimes run here, and what is missing for the others."),
 }
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+# What the disk or its owner refuses, wherever it happens: no fault of the program.
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE)
 
 
 class _Lazy(click.Group):
@@ -41,16 +49,14 @@ class _Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from compress.errors import did_you_mean
-
             raise click.UsageError(f"there is no command {args[0]!r}; {did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Lazy)
 @click.version_option(compress.__version__, prog_name="edge-compress")
 def cli() -> None:
-    """Shrink trained risk models for phones and edge servers, and judge the shipped file beside its original.
+    r"""Shrink trained risk models for phones and edge servers, and judge the shipped file beside its original.
 
     \b
     Start with:
@@ -68,13 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def compress_and_export(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `compress-and-export`, which is `edge-compress run`."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_run(cli, ["run", *given], "compress-and-export"))
+    from compress.cli.run import command
+
+    sys.exit(_run(command, arguments, "compress-and-export"))
 
 
 def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     try:
-        result = command.main(args=arguments and list(arguments), prog_name=name, standalone_mode=False)
+        given = None if arguments is None else list(arguments)
+        result = command.main(args=given, prog_name=name, standalone_mode=False, **_SETTINGS)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -91,6 +99,12 @@ def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> 
         _complain(error.message, error.hint)
         return error.exit_code
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _REFUSED:
+            _complain(
+                f"{error.filename or tempfile.gettempdir()}: {error.strerror}",
+                "free some space or choose other folders (TMPDIR, --out); finished steps are kept.",
+            )
+            return 2
         if os.environ.get("EDGE_COMPRESS_DEBUG"):
             raise
         _complain(

@@ -37,10 +37,12 @@ def command(as_json: bool) -> int:
     findings = [examine(name) for name in _RUNTIMES]
     machine = environment(())
     if as_json:
-        click.echo(json.dumps({"runtimes": [asdict(item) for item in findings], "machine": dict(machine.machine)}, indent=2))
+        plain = {"runtimes": [asdict(item) for item in findings], "machine": dict(machine.machine)}
+        click.echo(json.dumps(plain, indent=2))
         return 0
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     table = Table(box=None, pad_edge=False)
@@ -48,15 +50,21 @@ def command(as_json: bool) -> int:
         table.add_column(column, overflow="fold")
     for item in findings:
         versions = ", ".join(f"{name} {version}" for name, version in item.packages.items())
-        table.add_row(item.runtime, "yes" if item.works else "no", versions if item.works else f"{item.why_not}: {item.remedy}")
+        # Text, not markup: the brackets of an extra are no style.
+        table.add_row(
+            item.runtime,
+            "yes" if item.works else "no",
+            Text(versions if item.works else f"{item.why_not}: {item.remedy}"),
+        )
     console.print(table)
     console.print()
     for name in ("cpu", "features", "cores", "governor", "memory_bytes", "kernel", "python"):
-        if machine.machine.get(name) not in (None, "", ()):
-            value = machine.machine[name]
-            console.print(f"{name}: {', '.join(value) if isinstance(value, list | tuple) else value}", highlight=False)
+        value = machine.machine.get(name)
+        if value not in (None, "", [], ()):
+            shown = ", ".join(value) if isinstance(value, list | tuple) else str(value)
+            console.print(f"{name}: {shown}", highlight=False, markup=False)
     for warning in machine.warnings:
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     return 0
 
 

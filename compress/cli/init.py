@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.errors import CompressError, DataError, RecipeError
-from compress.recipe import Recipe
+from compress.cli.sources import default_name, moved
+from compress.errors import DataError, RecipeError
+from compress.recipe import DataConfig, Recipe
 from compress.schema import validate
+
+if TYPE_CHECKING:
+    from compress.workflow.plan import Plan
+
+# How messages name the recipe that is not written yet.
+_WHERE = "command line"
+
+# A column with more different texts than this is a name or a remark, not a category.
+_MAX_CATEGORIES = 100
 
 
 @click.command("init")
 @click.argument("model", metavar="MODEL")
 @click.option("--data", required=True, metavar="FILE", help="Rows: .csv, .csv.gz, .parquet, .npz or file.py:function.")
 @click.option("--label", required=True, metavar="COL", help="The column to predict, 0 or 1.")
-@click.option("--weights", metavar="FILE", help="Weights of a factory's model: .safetensors, or a plain state dictionary.")
+@click.option(
+    "--weights", metavar="FILE", help="Weights of a factory's model: .safetensors, or a plain state dictionary."
+)
 @click.option("--id", "row_id", metavar="COL", help="The column that identifies a row.")
 @click.option("--drop", metavar="COL", multiple=True, help="A column that is no feature; repeatable.")
 @click.option("--sensitive", metavar="COL", multiple=True, help="A sensitive column; repeatable.")
@@ -41,10 +54,11 @@ def command(
     """Write a commented recipe for MODEL (file.py:function or a .pt2), after checking that it loads with the data."""
     if out.exists() and not force:
         raise RecipeError(f"{out}: is there already", "give another name with --out, or --force to replace it.")
-    folder = out.absolute().parent
+    # Resolved: `..` in a path goes up from where a link leads.
+    folder = out.parent.resolve()
     values: dict[str, Any] = {
         "schema": 1,
-        "name": _stem(model),
+        "name": default_name(model),
         "model": {"source": _relative(model, folder)},
         "data": {"source": _relative(data, folder), "label": label},
         "targets": list(target) or ["onnxruntime-cpu", "litert-cpu"],
@@ -54,65 +68,93 @@ def command(
     for key, given in (("id", row_id), ("drop", list(drop)), ("sensitive", list(sensitive))):
         if given:
             values["data"][key] = given
-    output, link, positives = _check(values, folder, str(out))
-    text = _text(values, output, link, positives)
+    outputs, output, link, positives = _check(values, folder)
+    text = _text(values, outputs, output, link, positives)
     from compress.store.atomic import write_atomic
 
     write_atomic(out, text.encode())
-    click.echo(f"wrote {out}\nnext: edge-compress run {out}")
+    click.echo(f"wrote {out}")
+    if "categories" in values["data"]:
+        listed = ", ".join(values["data"]["categories"])
+        click.echo(f"check: the order of the values in [data.categories] ({listed}) must be that of the training")
+    if len(outputs) > 1:
+        click.echo(f"check: task.output = {output!r} is a guess; the model's outputs are {', '.join(outputs)}")
+    click.echo(f"next: edge-compress run {shlex.quote(str(out))}")
     return 0
 
 
-def _check(values: dict[str, Any], folder: Path, where: str) -> tuple[str, str, str]:
-    """Loads data and model once, so that the recipe that is written runs; fills in categories of text columns."""
+def _check(values: dict[str, Any], folder: Path) -> tuple[tuple[str, ...], str, str, str]:
+    """Loads data and model once, so that the recipe that is written runs; fills in what the data and the model tell.
+
+    Returns:
+        The model's outputs, the one that answers the label, what it holds, and a sentence about the rows.
+    """
     from compress.cli.progress import Shown
+    from compress.workflow.plan import load_rows
+
+    # Before the imports below, which load torch: a name that is wrong is told at once.
+    _plan(values, folder)
     from compress.workflow.build import build_models
     from compress.workflow.measure import take_holdout
-    from compress.workflow.plan import load_rows, make_plan
 
     with Shown() as progress:
         progress.step("reading the data")
-        recipe = validate(Recipe, values, where)
         try:
-            dataset, label = load_rows(make_plan(recipe, folder, where))
-        except DataError as error:
-            found = _text_columns(values["data"], folder, error)
+            dataset, label = load_rows(_plan(values, folder))
+        except DataError:
+            found = _text_columns(values["data"], folder)
             if not found:
                 raise
             values["data"]["categories"] = found
-            recipe = validate(Recipe, values, where)
-            dataset, label = load_rows(make_plan(recipe, folder, where))
-        plan = make_plan(recipe, folder, where)
-        models = build_models(plan, dataset, progress)
-        try:
-            holdout = take_holdout(models, label, plan)
-        except RecipeError:
-            # Several outputs: the first is a guess that the comment in the recipe names as one.
-            values["task"] = {"output": models.original.signature.outputs[0].name}
-            plan = make_plan(validate(Recipe, values, where), folder, where)
-            holdout = take_holdout(models, label, plan)
+            dataset, label = load_rows(_plan(values, folder))
+        models = build_models(_plan(values, folder), dataset, progress)
+        outputs = tuple(item.name for item in models.original.signature.outputs)
+        if len(outputs) > 1:
+            values["task"] = {"output": outputs[0]}
+        holdout = take_holdout(models, label, _plan(values, folder))
     info = models.dataset.info(label)
     share = sum(info.positives.values()) / info.rows if info.positives else 0.0
-    return holdout.output, holdout.link, f"{info.rows:,} rows, {share:.1%} positive"
+    return outputs, holdout.output, holdout.link, f"{info.rows:,} rows, {share:.1%} positive"
 
 
-def _text_columns(config: dict[str, Any], folder: Path, error: CompressError) -> dict[str, list[str]]:
-    """The values of text columns of a table, for data.categories; nothing when the error has another cause."""
-    if "categories" not in error.message + error.hint or not str(config["source"]).endswith((".csv", ".csv.gz", ".parquet")):
+def _plan(values: dict[str, Any], folder: Path) -> Plan:
+    from compress.workflow.plan import make_plan
+
+    return make_plan(validate(Recipe, values, _WHERE), folder, _WHERE)
+
+
+def _text_columns(values: dict[str, Any], folder: Path) -> dict[str, list[str]]:
+    """The values of every feature of a table that holds text, for data.categories.
+
+    Raises:
+        DataError: If one of them has so many values that it is no category.
+    """
+    from compress.data.columns import default_inputs
+    from compress.data.csvfile import read_csv
+    from compress.data.parquet import read_parquet
+    from compress.data.series import as_numbers, as_text
+
+    path = folder / values["source"]
+    if not path.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
         return {}
-    import pandas as pd
+    table = read_parquet(path) if path.name.lower().endswith(".parquet") else read_csv(path, (), {})
+    found = {}
+    for name in default_inputs(DataConfig.model_validate(values), table.columns):
+        try:
+            as_numbers(table[name], str(path))
+        except DataError as error:
+            if "data.categories" not in error.hint:
+                continue
+            found[name] = sorted(set(as_text(table[name].dropna()).tolist()))
+            if len(found[name]) > _MAX_CATEGORIES:
+                raise DataError(
+                    f"{path}: {name!r} holds text, {len(found[name]):,} different values in {len(table):,} rows",
+                    f"leave it out with --drop {shlex.quote(name)}, or name it as the rows' id with --id.",
+                ) from error
+    return found
 
-    path = folder / config["source"]
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    skipped = {config["label"], config.get("id"), *config.get("drop", ())}
-    return {
-        str(name): sorted(str(value) for value in table[name].dropna().unique())
-        for name in table.columns
-        if name not in skipped and not pd.api.types.is_numeric_dtype(table[name])
-    }
 
-
-def _text(values: dict[str, Any], output: str, link: str, positives: str) -> str:
+def _text(values: dict[str, Any], outputs: Sequence[str], output: str, link: str, positives: str) -> str:
     data, model = values["data"], values["model"]
     lines = [
         "# A recipe for edge-compress. Paths are relative to this file; an unknown key is an error.",
@@ -144,7 +186,10 @@ def _text(values: dict[str, Any], output: str, link: str, positives: str) -> str
         "",
     ]
     if "categories" in data:
-        lines += ["[data.categories]", "# A value becomes its position. Keep the order that the model was trained with."]
+        lines += [
+            "[data.categories]",
+            "# A value becomes its position. Keep the order that the model was trained with.",
+        ]
         lines += [f"{_toml(name)} = {_toml(found)}" for name, found in data["categories"].items()]
         lines.append("")
     lines += [
@@ -159,6 +204,7 @@ def _text(values: dict[str, Any], output: str, link: str, positives: str) -> str
         "",
         "[task]",
         'kind = "binary"',
+        *([f"# The model's outputs: {_toml(outputs)}. The first is a guess."] if len(outputs) > 1 else []),
         f"output = {_toml(output)}",
         f"link = {_toml(link)}    # what the output holds: a logit or a probability",
         "cutoff = 0.5    # the probability from which a row counts as positive",
@@ -172,18 +218,9 @@ def _text(values: dict[str, Any], output: str, link: str, positives: str) -> str
 
 
 def _toml(value: Any) -> str:
-    # A JSON string or list of strings is also TOML, but for DEL, which no column is named by.
-    return json.dumps(value, ensure_ascii=False)
+    # A JSON string or list of strings is also TOML, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _relative(source: str, folder: Path) -> str:
-    path, colon, function = source.partition(":")
-    if colon and not path.endswith(".py"):
-        return source
-    return os.path.relpath(Path(path).absolute(), folder) + colon + function
-
-
-def _stem(model: str) -> str:
-    stem = Path(model.partition(":")[0]).stem
-    cleaned = "".join(character if character.isalnum() or character in "._-" else "-" for character in stem)
-    return cleaned.strip("._-")[:64] or "model"
+    return moved(source, lambda path: os.path.relpath(path.parent.resolve() / path.name, folder))

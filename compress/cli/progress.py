@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 
 class Shown:
@@ -23,7 +24,7 @@ class Shown:
         if self._console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -61,5 +62,5 @@ class Shown:
         took = time.monotonic() - self._since
         # A step that was reused takes no time worth a line.
         if took >= 0.05:
-            self._console.print(f"[dim]{took:6.1f} s[/]  {self._title}", highlight=False)
+            self._console.print(Text.assemble((f"{took:6.1f} s", "dim"), "  ", self._title))
         self._title = ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
+from compress.cli.sources import default_name, moved
 from compress.errors import RecipeError
 from compress.recipe import Recipe, load_recipe
 from compress.schema import read_toml, validate
@@ -45,7 +47,12 @@ _FLAGS = {
 @click.option("--target", metavar="NAME", multiple=True, help="A target; repeatable. [targets]")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything drawn. [seed]")
 @click.option("--name", metavar="NAME", help="Name of the artifacts. [name]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder. Default: out/ beside the recipe.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Output folder. Default: out/ beside the recipe, dist/ for a model.",
+)
 @click.option("--print-recipe", is_flag=True, help="Print the resolved recipe as JSON and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON, and nothing else.")
 def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **flags: Any) -> int:
@@ -59,10 +66,14 @@ def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **
         click.echo(json.dumps(recipe.model_dump(mode="json", by_alias=True), indent=2))
         return 0
     from compress.cli.progress import Shown
+    from compress.workflow.plan import make_plan
+
+    # Before the import below, which loads torch: a name that is wrong is told at once.
+    make_plan(recipe, folder, where)
     from compress.workflow.run import run
 
     chosen = out or (folder / "out" if source.endswith(".toml") else Path("dist"))
-    origin = os.path.relpath(Path(source).absolute() if where == source else folder.absolute(), chosen.absolute())
+    origin = os.path.relpath(Path(source).absolute(), chosen.absolute())
     with Shown() as progress:
         outcome = run(recipe, folder, chosen, f"{recipe.name} ({origin})", where, progress)
     if as_json:
@@ -77,9 +88,11 @@ def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **
     console = Console()
     render(outcome.evidence, console)
     total = outcome.reused + outcome.made
-    console.print(f"\n{outcome.status}: {outcome.reused} of {total} steps reused from an earlier run.", highlight=False)
-    console.print(f"report:    {chosen / 'report.md'}", highlight=False, soft_wrap=True)
-    console.print(f"artifacts: {chosen / 'artifacts'}/", highlight=False, soft_wrap=True)
+    click.echo(f"\n{outcome.status}: {outcome.reused} of {total} steps reused from an earlier run.")
+    click.echo(f"report:    {chosen / 'report.md'}")
+    click.echo(f"artifacts: {chosen / 'artifacts'}/")
+    for target, file in outcome.ships.items():
+        click.echo(f"           {Path(file).name} ships on {target}")
     return outcome.exit_code
 
 
@@ -102,14 +115,20 @@ def resolve(source: str, flags: dict[str, Any]) -> tuple[Recipe, Path, str]:
         if not given:
             return load_recipe(path), path.parent, source
         return validate(Recipe, _merged(read_toml(path), given, absolute=True), source), path.parent, source
+    if ":" not in source and not source.endswith(".pt2"):
+        raise RecipeError(
+            f"{source!r} is neither a recipe (.toml) nor a model (file.py:function or a .pt2)",
+            f"name the function that builds the model: {source}:FUNCTION."
+            if source.endswith(".py")
+            else "write a recipe: edge-compress init file.py:function --data FILE --label COL.",
+        )
     for flag in ("data", "label"):
         if flag not in given:
             raise RecipeError(
                 f"--{flag} is missing: {source!r} is a model, not a recipe",
-                f"give --{flag}, or write a recipe: edge-compress init {source} --data FILE --label COL.",
+                f"give --{flag}, or write a recipe: edge-compress init {shlex.quote(source)} --data FILE --label COL.",
             )
-    stem = source.partition(":")[0]
-    given.setdefault("name", Path(stem.replace(".", "-") if not stem.endswith((".py", ".pt2")) else stem).stem)
+    given.setdefault("name", default_name(source))
     given.setdefault("target", ("onnxruntime-cpu", "litert-cpu"))
     values = _merged({"schema": 1, "model": {"source": source}, "data": {}}, given, absolute=False)
     return validate(Recipe, values, "command line"), Path(), "command line"
@@ -121,7 +140,11 @@ def _merged(values: dict[str, Any], given: dict[str, Any], *, absolute: bool) ->
         holder = values
         for table in tables:
             holder = holder.setdefault(table, {})
-        # A path typed on the command line is relative to where it was typed, not to the recipe.
-        is_path = absolute and name in ("data", "weights") and ":" not in str(value)
-        holder[key] = str(Path(value).absolute()) if is_path else (list(value) if isinstance(value, tuple) else value)
+            if not isinstance(holder, dict):
+                # The schema will say that this is no table; there is no place for the flag.
+                return values
+        if absolute and name in ("data", "weights"):
+            # A path typed on the command line is relative to where it was typed, not to the recipe.
+            value = moved(value, lambda path: str(path.absolute()))
+        holder[key] = list(value) if isinstance(value, tuple) else value
     return values

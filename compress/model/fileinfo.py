@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compress.errors import ModelError
@@ -78,8 +78,8 @@ class FileInfo:
         kind: `onnx`, `tflite`, `pt2`, `safetensors` or `state_dict`.
         inputs: In the order of the file; none for a file of weights.
         outputs: Likewise.
-        parameters: Elements of the constants that are weights, biases or tables. Not counted: indices and shapes, and
-            the scales and zero points of quantization operators.
+        parameters: Elements of the constants that are weights, biases or tables. Not counted: single numbers, indices
+            and shapes, and the scales and zero points of quantization operators.
         macs: Multiply-adds for one row with every dynamic dimension 1, over the operators whose shapes are known;
             None where none is known, and for a file of weights.
         unknown_macs: Operators that multiply, or may, and are not in `macs`.
@@ -98,7 +98,7 @@ class FileInfo:
     outputs: tuple[Value, ...] = ()
     macs: int | None = None
     unknown_macs: int = 0
-    operators: Mapping[str, int] | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
     tensors: tuple[StoredTensor, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     notes: tuple[str, ...] = ()

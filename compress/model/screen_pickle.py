@@ -194,12 +194,11 @@ class _Machine:
 
 
 def _check_attributes(arguments: tuple[object, ...]) -> None:
-    """Checks a tensor with attributes: torch calls the first argument with the third and sets the fourth on the result."""
+    """Checks a tensor with attributes: torch calls the first argument with the third, then sets the fourth on it."""
     match arguments:
-        case (_Name(name=function), _Name(name=kind), tuple(), _Container()) if (
-            function in _REBUILDS and kind in _CLASSES
-        ):
-            return
+        case (_Name(name=made_by), _Name(name=kind), tuple(), _Container()):
+            if made_by in _REBUILDS and kind in _CLASSES:
+                return
     raise Refusal("refused: the pickle calls what it computed, which may be any function.", TO_STATE_DICT)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compress.errors import ModelError, UnsafeFileError
 
-MAKE_AGAIN = "make the file again where the model comes from: torch.export.save for a .pt2, safetensors.torch.save_file for weights."
+MAKE_AGAIN = "make the file again from the model's source, with torch.export.save or safetensors.torch.save_file."
 EXPORT_AGAIN = "export the model again from its source with torch.export.export and torch.export.save."
 
 

@@ -32,7 +32,7 @@ def kind_of(file: BinaryIO, size_bytes: int) -> str:
         return "pickle"
     if len(head) > 8 and head[8:9] == b"{" and _header_fits(head, size_bytes):
         return "safetensors"
-    return "onnx" if _is_onnx(file) else "unknown"
+    return "onnx" if _is_onnx(file, size_bytes) else "unknown"
 
 
 def _zip_kind(file: BinaryIO, size_bytes: int) -> str:
@@ -54,13 +54,15 @@ def _header_fits(head: bytes, size_bytes: int) -> bool:
     return 2 <= length <= min(MAX_SAFETENSORS_HEADER_BYTES, size_bytes - 8)
 
 
-def _is_onnx(file: BinaryIO) -> bool:
-    """Walks the fields of what may be an ONNX ModelProto. It starts with its version and has a graph.
+def _is_onnx(file: BinaryIO, size_bytes: int) -> bool:
+    """Walks the fields of what may be an ONNX ModelProto: only known ones, a version, then a graph.
 
-    Source: onnx.proto (message ModelProto) and the protocol buffers encoding, https://protobuf.dev/programming-guides/encoding.
+    Source: onnx.proto (message ModelProto), https://protobuf.dev/programming-guides/encoding.
     """
     position, versioned = 0, False
     for _ in range(_MAX_ONNX_FIELDS):
+        if position >= size_bytes:
+            return False
         file.seek(position)
         tag, after_tag = _varint(file.read(20))
         field, wire = tag >> 3, tag & 7

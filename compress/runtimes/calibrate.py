@@ -30,23 +30,26 @@ class Ranges:
     def of(self, name: str) -> tuple[float, float]:
         """Returns the range of a value, widened to contain zero: zero must be exact in integer arithmetic.
 
+        A value that was always zero gets `(0, 1)`: a range without width has no step to count in.
+
         Raises:
             InternalError: If the value was not observed.
         """
         if name not in self.values:
             raise InternalError(f"no range was observed for the value {name!r}", "calibrate the same graph that is lowered.")
         low, high = self.values[name]
-        return min(low, 0.0), max(high, 0.0)
+        return min(low, 0.0), max(high, 0.0) if low or high else 1.0
 
     @property
     def digest(self) -> str:
         """sha256 over the names and the bits of the ranges."""
-        text = "\n".join(f"{name} {low.hex()} {high.hex()}" for name, (low, high) in sorted(self.values.items()))
+        # Adding zero turns -0.0 into 0.0: which of them is met first depends on the batches.
+        text = "\n".join(f"{name} {(low + 0.0).hex()} {(high + 0.0).hex()}" for name, (low, high) in sorted(self.values.items()))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 class MinMax:
-    """Running minimum and maximum. Two numbers of state, however many rows pass."""
+    """Running minimum and maximum. Two numbers of state, however many rows pass; NaN once seen stays."""
 
     def __init__(self) -> None:
         self.low = math.inf
@@ -54,9 +57,10 @@ class MinMax:
 
     def update(self, value: torch.Tensor) -> None:
         """Takes in one batch of a value."""
-        low, high = torch.aminmax(value)
-        self.low = min(self.low, float(low))
-        self.high = max(self.high, float(high))
+        low, high = (float(bound) for bound in torch.aminmax(value))
+        # Python's min and max drop a NaN or keep it depending on the order of their arguments.
+        self.low = math.nan if math.isnan(low) or math.isnan(self.low) else min(self.low, low)
+        self.high = math.nan if math.isnan(high) or math.isnan(self.high) else max(self.high, high)
 
 
 class _Watch(torch.fx.Interpreter):

@@ -145,7 +145,7 @@ def find_ranges(model: Model, dataset: Dataset, label: str, plan: Plan, cache: C
         data=dataset.fingerprint(),
         rows=hashlib.sha256(rows.tobytes()).hexdigest(),
         batch=settings.batch,
-        versions=versions("torch") or None,
+        versions=versions("torch"),
     )
     progress.step(f"calibrating on {len(rows)} rows")
     kept = cache.get(step)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.conductor import BenchItem, BenchResult, measure
-from compress.errors import CompressError, RecipeError, did_you_mean
+from compress.errors import CompressError, ModelError, RecipeError, StoreError, did_you_mean
 from compress.evaluate.parity import parity
 from compress.evaluate.quality import compare
 from compress.evaluate.scores import probabilities
@@ -40,6 +40,9 @@ from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 
 Arrays = dict[str, NDArray[np.generic]]
+
+# Enough to tell a probability from a logit.
+_LINK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -86,22 +89,22 @@ class Site:
 
 
 def take_holdout(models: Models, label: str, plan: Plan) -> Holdout:
-    """Reads the test split once.
+    """Reads the test split once, and checks what can be told of the original's answers before anything is lowered.
 
     Raises:
-        CompressError: If `task.output` names no output of the model.
+        RecipeError: If `task.output` names no output of the model, or `measure.batch` is more than there are rows.
+        ModelError: If the model has no output.
+        DataError: If the output is not one usable number a row.
     """
-    dataset, task = models.dataset, plan.recipe.task
-    names = [item.name for item in models.original.signature.outputs]
-    output = task.output or (names[0] if len(names) == 1 else None)
-    if output not in names:
-        raise RecipeError(
-            f"{plan.where}: task.output: "
-            + (f"the model has no output {output!r}" if output else f"the model has {len(names)} outputs"),
-            did_you_mean(output or "", names),
-        )
+    dataset, settings = models.dataset, plan.recipe.measure
+    output = _output(models, plan)
     rows = dataset.split("test")
-    sample = dataset.sample("test", min(plan.recipe.measure.parity_rows, len(rows)), plan.recipe.seed, label)
+    if settings.batch > len(rows):
+        raise RecipeError(
+            f"{plan.where}: measure.batch: {settings.batch} rows a call, but the test split has {len(rows)}",
+            "choose a smaller batch, or bring more rows.",
+        )
+    sample = dataset.sample("test", min(settings.parity_rows, len(rows)), plan.recipe.seed, label)
     return Holdout(
         inputs=dataset.reader.read(rows),
         labels=dataset.label(label)[rows],
@@ -112,13 +115,34 @@ def take_holdout(models: Models, label: str, plan: Plan) -> Holdout:
     )
 
 
+def _output(models: Models, plan: Plan) -> str:
+    names = [item.name for item in models.original.signature.outputs]
+    output = plan.recipe.task.output
+    if not names:
+        raise ModelError(f"{plan.recipe.model.source}: the model has no output", "let forward return what it scores.")
+    if output is None and len(names) > 1:
+        raise RecipeError(
+            f"{plan.where}: task.output must say which of the model's {len(names)} outputs answers the label",
+            f"set task.output to one of: {', '.join(names)}.",
+        )
+    if output is not None and output not in names:
+        raise RecipeError(f"{plan.where}: task.output: the model has no output {output!r}", did_you_mean(output, names))
+    return output or names[0]
+
+
 def _link(models: Models, output: str, plan: Plan) -> Literal["logit", "probability"]:
-    """What the output holds. Found on calibration rows: the test rows decide nothing."""
-    if plan.recipe.task.link != "auto":
-        return plan.recipe.task.link
-    dataset = models.dataset
-    rows = dataset.split("calibration")[:256]
+    """What the output holds. Found on calibration rows: the test rows decide nothing.
+
+    Raises:
+        DataError: If it is not one finite number a row, or no probability where the recipe says so.
+    """
+    dataset, said = models.dataset, plan.recipe.task.link
+    rows = dataset.split("calibration")[:_LINK_ROWS]
     answers = models.original.run(dataset.reader.read(rows))[output].astype(np.float64)
+    where = f"{plan.where}: the model's output {output!r} on {len(rows)} calibration rows"
+    probabilities(answers, said if said != "auto" else "logit", where)
+    if said != "auto":
+        return said
     return "probability" if bool(np.all((answers >= 0) & (answers <= 1))) else "logit"
 
 
@@ -142,6 +166,9 @@ def measure_target(
             progress.step(f"{target.name}: scoring {len(holdout.labels)} rows with {item.scheme}")
             answers[item.scheme] = _score(item, site)
             candidates.append(_judge_quality(item, built[0], answers, site))
+        except StoreError:
+            # A full disk says nothing about the artifact.
+            raise
         except CompressError as error:
             candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
     progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
@@ -291,7 +318,9 @@ def _latency(
     """Measures all artifacts that answered, together: no figure is taken without its baseline in the same run."""
     settings, recipe = site.plan.recipe.measure, site.plan.recipe
     working = [
-        item for item, candidate in zip(built, candidates, strict=True) if item.lowered is not None and not candidate.error
+        item
+        for item, candidate in zip(built, candidates, strict=True)
+        if item.lowered is not None and not candidate.error
     ]
     if not working:
         return {}

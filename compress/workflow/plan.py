@@ -102,7 +102,8 @@ def runtime(name: str) -> Runtime:
 
 def versions(name: str) -> dict[str, str]:
     """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
-    return {"edge-compress": compress.__version__} | {package: _version(package) for package in PACKAGES[name]}
+    packages = PACKAGES.get(name, PACKAGES["torch"])
+    return {"edge-compress": compress.__version__, **{package: _version(package) for package in packages}}
 
 
 def load_rows(plan: Plan) -> tuple[Dataset, str]:

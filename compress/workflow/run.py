@@ -44,6 +44,11 @@ class Outcome:
     reused: int
     made: int
 
+    @property
+    def ships(self) -> dict[str, str]:
+        """Target -> the file that ships there, relative to the output folder; without targets where nothing does."""
+        return {target.target: file for target in self.evidence.targets if (file := _shipped(target))}
+
 
 def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progress: Progress) -> Outcome:
     """Compresses, exports, measures and publishes.
@@ -64,10 +69,11 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
     output.check()
     progress.step("reading the data")
     dataset, label = load_rows(plan)
+    models = build_models(plan, dataset, progress)
+    holdout = take_holdout(models, label, plan)
+    # Claimed only now: data or a model that cannot be used leave no folder behind.
     with output.claimed():
         cache = output.cache
-        models = build_models(plan, dataset, progress)
-        holdout = take_holdout(models, label, plan)
         machine = environment(sorted({name for target in plan.targets for name in PACKAGES.get(target.runtime, ())}))
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
         files: dict[str, bytes] = {}
@@ -77,7 +83,8 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             targets.append(evidence)
             files |= _files(evidence, built)
         # Read where and what was measured last time: if every step was reused, the result is that one, unchanged.
-        run_key = key("run", recipe=plan.digest, steps=sorted({*cache.reused, *cache.made}))
+        # Failures leave no step behind, so they are named beside the steps.
+        run_key = key("run", recipe=plan.digest, steps=sorted({*cache.reused, *cache.made}), errors=_errors(targets))
         previous = output.current_manifest()
         if previous is not None and previous.get("run_key") == run_key and not cache.made:
             evidence_file = load_evidence(out / "current" / "evidence.json")
@@ -104,7 +111,14 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
 
 
 def _one_target(
-    models: Models, target: Target, plan: Plan, label: str, holdout: Holdout, cache: Cache, machine: str, progress: Progress
+    models: Models,
+    target: Target,
+    plan: Plan,
+    label: str,
+    holdout: Holdout,
+    cache: Cache,
+    machine: str,
+    progress: Progress,
 ) -> tuple[TargetEvidence, Sequence[Built]]:
     """An error of one target is that target's; the others' results are kept."""
     try:
@@ -116,6 +130,16 @@ def _one_target(
     return measure_target(built, target, holdout, plan, cache, machine, progress), built
 
 
+def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:
+    """Where and why something failed: target, scheme (empty for the whole target), reason."""
+    return [
+        (target.target, scheme, error)
+        for target in targets
+        for scheme, error in [("", target.error), *((item.scheme, item.error) for item in target.candidates)]
+        if error
+    ]
+
+
 def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]:
     data = {item.scheme: item.lowered.data for item in built if item.lowered is not None}
     return {
@@ -125,6 +149,11 @@ def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]
     }
 
 
+def _shipped(target: TargetEvidence) -> str | None:
+    chosen = (item.artifact for item in target.candidates if item.scheme == target.choice.scheme)
+    return next((artifact.file for artifact in chosen if artifact is not None), None)
+
+
 def _manifest(plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str) -> dict[str, object]:
     return {
         "schema": 1,
@@ -132,13 +161,7 @@ def _manifest(plan: Plan, models: Models, evidence: Evidence, status: GateStatus
         "created": evidence.created,
         "version": evidence.version,
         "status": status,
-        "ships": {
-            target.target: next(
-                (item.artifact.file for item in target.candidates if item.scheme == target.choice.scheme and item.artifact),
-                None,
-            )
-            for target in evidence.targets
-        },
+        "ships": {target.target: _shipped(target) for target in evidence.targets},
         "run_key": run_key,
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
         "recipe_digest": plan.digest,

@@ -19,6 +19,8 @@ from torch import nn
 
 from compress.errors import UnsafeFileError
 from compress.model.screen import screen_pt2, screened_pt2
+from compress.model.screen_program import check_program
+from compress.model.screen_refusal import Refusal
 
 PROGRAM = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -57,6 +59,21 @@ class Small(nn.Module):
         return {"score": self.head(x)}
 
 
+class Rich(nn.Module):
+    """Has every kind of string that a program can hold: branches, symbols, guards, constants, padding by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+        self.factor = torch.ones(3)
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor, mode: str) -> dict[str, torch.Tensor]:
+        padded = nn.functional.pad(x, (1, 0), mode="constant", value=float(len(mode)))
+        doubled = torch.full((2 * x.shape[0],), 0.5)
+        chosen = torch.cond(x.shape[0] > 3, lambda a: a.sin(), lambda a: a.cos(), (x + other,))
+        return {"score": self.head(chosen * self.factor), "padded": padded, "doubled": doubled}
+
+
 class Moded(nn.Module):
     """Takes a plain string, which becomes a guard."""
 
@@ -70,7 +87,7 @@ Members = dict[str, bytes]
 def saved(module: nn.Module, *inputs: object, dynamic: bool = True) -> Members:
     """Exports and saves a module; returns the archive's members."""
     batch = torch.export.Dim("batch", min=1, max=1024)
-    shapes = tuple({0: batch} for _ in inputs) if dynamic else None
+    shapes = tuple({0: batch} if isinstance(value, torch.Tensor) else None for value in inputs) if dynamic else None
     buffer = io.BytesIO()
     torch.export.save(torch.export.export(module.eval(), inputs, dynamic_shapes=shapes, strict=False), buffer)
     with zipfile.ZipFile(buffer) as archive:
@@ -140,7 +157,10 @@ def expression(members: Members, folder: str) -> Members:
 
 def input_name(members: Members, folder: str) -> Members:
     name = json.dumps(f"x={call(folder)}").encode()
-    return {**members, PROGRAM: members[PROGRAM].replace(b'"name": "x"', b'"name": ' + name).replace(b'"x": {', name + b": {")}
+    return {
+        **members,
+        PROGRAM: members[PROGRAM].replace(b'"name": "x"', b'"name": ' + name).replace(b'"x": {', name + b": {"),
+    }
 
 
 def parameter_name(members: Members, folder: str) -> Members:
@@ -277,7 +297,7 @@ NODE = (*GRAPH, "nodes", 0)
 CALL = ("graph_module", "module_call_graph", 0, "signature")
 LEAF = {"type": None, "context": None, "children_spec": []}
 TREE = {"type": "builtins.tuple", "context": "null", "children_spec": [LEAF]}
-KEYWORDS = {"type": "builtins.dict", "context": '["x\': run(), \'y"]', "children_spec": [LEAF]}
+KEYWORDS = {"type": "builtins.dict", "context": "[\"x': run(), 'y\"]", "children_spec": [LEAF]}
 POISON = "a = run()"
 FURTHER = {
     "any function": (*NODE, "target", "torch.os.system"),
@@ -286,7 +306,11 @@ FURTHER = {
     "extension operator": (*NODE, "target", "#extension:operator"),
     "operator packet's attribute": (*NODE, "target", "torch.ops.aten.__getattr__.__call__"),
     "saving operator": (*NODE, "target", "torch.ops.aten.save.default"),
-    "higher-order operator that calls a compiled library": (*NODE, "target", "torch.ops.higher_order.aoti_call_delegate"),
+    "higher-order operator that calls a compiled library": (
+        *NODE,
+        "target",
+        "torch.ops.higher_order.aoti_call_delegate",
+    ),
     "node name": (*NODE, "name", POISON),
     "output name": (*NODE, "outputs", 0, {"as_tensor": {"name": POISON}}),
     "argument name": (*NODE, "inputs", 0, "name", POISON),
@@ -300,7 +324,11 @@ FURTHER = {
     "range": ("range_constraints", {"run()": {"min_val": 0, "max_val": 1}}),
     "module name": ("graph_module", "module_call_graph", 1, "fqn", 'a"b'),
     "keyword name": (*CALL, "in_spec", json.dumps([1, {**TREE, "children_spec": [TREE, KEYWORDS]}])),
-    "registered class": (*CALL, "out_spec", json.dumps([1, {"type": "torch.nn.Linear", "context": "", "children_spec": []}])),
+    "registered class": (
+        *CALL,
+        "out_spec",
+        json.dumps([1, {"type": "torch.nn.Linear", "context": "", "children_spec": []}]),
+    ),
     "named tuple": (*CALL, "out_spec", json.dumps([1, {**TREE, "type": "collections.namedtuple"}])),
 }
 
@@ -339,7 +367,96 @@ def test_torchscript_among_sample_inputs_is_refused(members: Members, tmp_path: 
         screen_pt2(written({**members, SAMPLES: buffer.getvalue()}, tmp_path / "crafted.pt2"))
 
 
-def test_operators_of_torch_that_name_a_file_are_known(members: Members, tmp_path: Path) -> None:
+FREE_TEXT = ("stack_trace", "nn_module_stack", "torch_fn", "torch_version", "opset_version", "as_string")
+"""Keys of strings that torch only stores, or writes as quoted literals."""
+
+
+def _strings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """Yields where the strings of parsed JSON are: the path, and whether the string is the last key itself."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in items:
+        if isinstance(key, str):
+            yield (*path, key), True
+        if isinstance(child, str):
+            yield (*path, key), False
+        yield from _strings(child, (*path, key))
+
+
+def _poisoned(program: bytes, path: tuple[Any, ...], is_key: bool, poison: str) -> bytes:
+    table = json.loads(program)
+    parent = table
+    for key in path[:-1]:
+        parent = parent[key]
+    if is_key:
+        parent[poison] = parent.pop(path[-1])
+    else:
+        parent[path[-1]] = poison
+    return json.dumps(table).encode()
+
+
+@pytest.fixture(scope="module")
+def rich() -> Members:
+    return saved(Rich(), torch.ones(5, 3), torch.ones(5, 3), "plain")
+
+
+def test_every_string_of_a_program_is_refused_as_code_unless_it_is_free_text(rich: Members) -> None:
+    check_program(rich[PROGRAM])
+    places = list(_strings(json.loads(rich[PROGRAM])))
+    passed = set()
+    for path, is_key in places:
+        if is_key and path[-1] in ("stack_trace", "nn_module_stack", "torch_fn"):
+            continue
+        try:
+            check_program(_poisoned(rich[PROGRAM], path, is_key, "x\"'=run()"))
+        except Refusal:
+            continue
+        passed.add(path)
+    assert len(places) > 500
+    assert {path for path in passed if not set(path) & set(FREE_TEXT)} == set()
+    assert {path[-1] for path in passed} == {
+        "stack_trace",
+        "nn_module_stack",
+        "torch_fn",
+        "torch_version",
+        "as_string",
+        "aten",
+    }
+
+
+def test_free_text_runs_nothing_with_plain_torch(rich: Members, tmp_path: Path) -> None:
+    """Poisons all of it at once, in the forms that would break out of quotes, comments and lines."""
+    poison = f"""'\n"); {call("ran")}\n\"\"\"; {call("ran")} #"""
+    program = json.loads(rich[PROGRAM])
+    for path, is_key in _strings(program):
+        if not is_key and path[-1] in ("stack_trace", "torch_fn", "torch_version"):
+            _set(*path, value=poison)(program)
+        elif not is_key and path[-1] == "nn_module_stack":
+            _set(*path, value=f"a,b,{poison.replace(';', '').replace(',', '').replace('(', '').replace(')', '')}")(
+                program
+            )
+    graph = program["graph_module"]["graph"]
+    message = {"name": "assert_msg", "arg": {"as_string": poison}, "kind": 1}
+    [condition] = [name for name, value in graph["sym_bool_values"].items() if "as_expr" in value]
+    flag = {"name": "self", "arg": {"as_sym_bool": {"as_name": condition}}, "kind": 1}
+    check = {
+        "target": "torch.ops.aten._assert_scalar.default",
+        "inputs": [flag, message],
+        "outputs": [{"as_none": True}],
+    }
+    position = next(i for i, node in enumerate(graph["nodes"]) if "cond" in node["target"])
+    graph["nodes"].insert(position, {**check, "metadata": {}})
+    path = written({**rich, PROGRAM: json.dumps(program).encode()}, tmp_path / "poisoned.pt2")
+    screen_pt2(path)
+    script = (
+        "import sys, torch; p = torch.export.load(sys.argv[1]); p.module()(*p.example_inputs[0]); str(p); print('done')"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert done.stdout.endswith(b"done\n")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["poisoned.pt2"]
+
+
+def test_operators_of_torch_that_name_a_file_are_known() -> None:
     """A new operator that takes a file name would slip through a list of two; this finds it."""
     schemas = [schema for schema in torch._C._jit_get_all_schemas() if schema.name.startswith(("aten::", "prims::"))]
     words = ("file", "path", "name")

@@ -154,7 +154,9 @@ def test_names_that_are_code_are_refused(value: object) -> None:
         name(value)
 
 
-@pytest.mark.parametrize("value", ["l.weight", "layers.0.fc-1.w", "parametrizations.w.original0", "kopf.größe", "a:b/c"])
+@pytest.mark.parametrize(
+    "value", ["l.weight", "layers.0.fc-1.w", "parametrizations.w.original0", "kopf.größe", "a:b/c"]
+)
 def test_qualified_names_pass(value: str) -> None:
     qualified_name(value)
 
@@ -232,7 +234,9 @@ def test_plain_trees_pass() -> None:
 @pytest.mark.parametrize(
     "node",
     [
-        _tree("collections.defaultdict", {"default_factory_module": "os", "default_factory_name": "a", "dict_context": []}),
+        _tree(
+            "collections.defaultdict", {"default_factory_module": "os", "default_factory_name": "a", "dict_context": []}
+        ),
         _tree("builtins.dict", '[{"__enum__": true, "fqn": "os:a", "name": "b"}]', LEAF),
         _tree("builtins.list", '{"__enum__": true, "fqn": "os:a", "name": "b"}'),
         _tree("torch.nn.Module", "null"),
@@ -260,7 +264,9 @@ def test_keyword_names_must_be_names() -> None:
         input_tree(text)
 
 
-@pytest.mark.parametrize("data", [b"[" * 100_000, b"[" * 200 + b"]" * 200, b"", b"\xff", b"{", b"1" * 5000, b'"\\ud800'])
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b"[" * 200 + b"]" * 200, b"", b"\xff", b"{", b"1" * 5000, b'"\\ud800']
+)
 def test_json_that_cannot_be_read_is_refused(data: bytes) -> None:
     with pytest.raises(Refusal):
         parse_json(data)

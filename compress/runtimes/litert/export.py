@@ -36,6 +36,7 @@ def export(model: Model) -> Lowered:
                 f"LiteRT conversion failed: {type(error).__name__}: {' '.join(lines[:2])[:300]}",
                 "replace that operator in the model, or leave this target out.",
             ) from error
+    _check_outputs(flat, model)
     _name_signature(flat, model)
     found, missing = _place(model, flat)
     _name_tensors(flat, {position: layer.name for position, (layer, _) in found.items()})
@@ -63,6 +64,19 @@ def export(model: Model) -> Lowered:
         placed=tuple(placed),
         missing=missing,
     )
+
+
+def _check_outputs(flat: Any, model: Model) -> None:
+    """Refuses outputs that are one tensor with each other or with an input: a file's tensor has one name."""
+    graph = flat.subgraphs[0]
+    seen: dict[int, str] = {int(index): item.name for index, item in zip(graph.inputs, model.signature.inputs, strict=False)}
+    for index, item in zip(graph.outputs, model.signature.outputs, strict=True):
+        other = seen.setdefault(int(index), item.name)
+        if other != item.name:
+            raise LoweringError(
+                f"LiteRT conversion failed: the output {item.name!r} is the same tensor as {other!r}",
+                "return it once, or leave this target out.",
+            )
 
 
 def _name_signature(flat: Any, model: Model) -> None:

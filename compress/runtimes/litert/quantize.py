@@ -14,7 +14,8 @@ from compress.recipe import QuantScheme
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, chosen, outcomes
 from compress.runtimes.calibrate import Ranges
-from compress.runtimes.litert.flatbuffer import read, text
+from compress.runtimes.litert.bias import fit_biases
+from compress.runtimes.litert.flatbuffer import read, text, write
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
@@ -95,7 +96,21 @@ def _run(data: bytes, done: list[Placed], scheme: QuantScheme, ranges: Ranges | 
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         engine.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
     result = engine.quantize(_ranges_by_tensor(data, done, ranges), enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model or b"")
+    return fit_biases(_named_outputs(bytes(result.quantized_model or b""), data), data)
+
+
+def _named_outputs(quantized: bytes, original: bytes) -> bytes:
+    """Lets the signature's outputs be the graph's again.
+
+    Where an output is read inside the graph, too, the quantizer's dequantized copy leaves the graph, but the signature
+    still names the integer tensor.
+    """
+    flat, before = read(quantized), read(original)
+    position = {int(index): place for place, index in enumerate(before.subgraphs[0].outputs)}
+    old = {text(entry.name): int(entry.tensorIndex) for entry in before.signatureDefs[0].outputs}
+    for entry in flat.signatureDefs[0].outputs:
+        entry.tensorIndex = int(flat.subgraphs[0].outputs[position[old[text(entry.name)]]])
+    return write(flat)
 
 
 def _half(qtyping: Any) -> Any:

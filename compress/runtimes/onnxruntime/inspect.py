@@ -11,6 +11,7 @@ from compress.model.fileinfo import FileInfo, Identity, by_count, precision_of, 
 from compress.registry import require
 from compress.runtimes.onnxruntime.inspect_graph import Walk
 from compress.runtimes.onnxruntime.inspect_operators import DEQUANTIZED, SCHEMES
+from compress.runtimes.onnxruntime.inspect_order import sort_nodes
 from compress.runtimes.onnxruntime.inspect_shapes import (
     Native,
     described,
@@ -23,6 +24,7 @@ from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weight
 
 MAX_NODES = 1_000_000
 _EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
+_UNORDERED = "its operators are not in the order that ONNX requires (each behind those that it reads); ONNX Runtime sorts them"
 # What reading a damaged graph can raise in Python; native code runs in a process of its own.
 _GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
@@ -47,10 +49,11 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
         _check_form(model, path)
         beside = _without_weights(model, path)
         model, functions = _inlined(model, run)
+        order = (_UNORDERED,) if sort_nodes(model.graph) else ()
         info = _describe(model, one_row(model, run), identity)
     except (*_GARBAGE, decode_error) as error:
         raise ModelError(f"{path}: it cannot be read: {type(error).__name__}: {str(error)[:200]}", _EXPORT_AGAIN) from error
-    return replace(info, notes=(*info.notes, *functions, *beside))
+    return replace(info, notes=(*info.notes, *order, *functions, *beside))
 
 
 def _check_form(model: Any, path: Path) -> None:
@@ -118,8 +121,10 @@ def _scheme(walk: Walk) -> str:
 
 
 def _notes(model: Any, inferred: Any | None, walk: Walk) -> tuple[str, ...]:
-    opsets = (f"{text(item.domain)} {item.version}".strip() for item in model.opset_import)
-    notes = [f"opset {', '.join(opsets)}"]
+    # Exporters import domains of which they use nothing.
+    used = [item for item in model.opset_import if text(item.domain) in {"", "ai.onnx", *walk.domains}]
+    opsets = (f"{text(item.domain)} {item.version}".strip() for item in used)
+    notes = [f"opset {', '.join(opsets) or 1}"]
     maker = f"{text(model.producer_name)} {text(model.producer_version)}".strip()
     if maker:
         notes.append(f"made by {maker}")

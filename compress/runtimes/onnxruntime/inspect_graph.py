@@ -34,8 +34,8 @@ class Constant:
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it is a weight, a bias or a table: no scale, index, shape or mask."""
-        return not self.is_scale and (self.tensor.dtype not in NO_PARAMETERS or self.is_bias)
+        """Whether it is a weight, a bias or a table: no single number, scale, index, shape or mask."""
+        return not self.is_scale and bool(self.tensor.shape) and (self.tensor.dtype not in NO_PARAMETERS or self.is_bias)
 
     @property
     def is_weight(self) -> bool:
@@ -48,6 +48,7 @@ class Walk:
     """What was found. `schemes` weighs, by elements, how integer weights are used."""
 
     operators: Counter[str] = field(default_factory=Counter)
+    domains: set[str] = field(default_factory=set)
     constants: list[Constant] = field(default_factory=list)
     layers: list[LayerRow] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -88,6 +89,7 @@ class Walk:
             # A constant is data, wherever the exporter wrote it; ONNX Runtime makes an initializer of it.
             return
         self.operators[kind] += 1
+        self.domains.add(text(node.domain))
         reads = [held.get(text(name)) for name in node.input]
         _mark(node, kind, reads, scales)
         if kind in FORWARDING and reads and reads[0] is not None and node.output:

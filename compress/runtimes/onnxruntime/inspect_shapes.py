@@ -158,6 +158,8 @@ def _stand_in(graph: Any) -> None:
     for node in graph.node:
         if node.domain == "com.microsoft" and node.op_type == "MatMulNBits":
             _widen(graph, node)
+        elif node.domain == "com.microsoft" and node.op_type == "FusedMatMul":
+            _spell_out(node)
         elif node.domain == "com.microsoft" and node.op_type in _STAND_INS:
             name, kept = _STAND_INS[node.op_type]
             inputs = [node.input[index] for index in kept if index < len(node.input)]
@@ -167,6 +169,16 @@ def _stand_in(graph: Any) -> None:
             del node.output[1:]
     for inner in graphs_of(graph.node):
         _stand_in(inner)
+
+
+def _spell_out(node: Any) -> None:
+    """Puts an Einsum in the place of a product that reads its matrices transposed."""
+    flags = {item.name: bool(item.i) for item in node.attribute}
+    left = "...ji" if flags.get("transA") else "...ij"
+    right = "...kj" if flags.get("transB") else "...jk"
+    node.op_type, node.domain = "Einsum", ""
+    del node.attribute[:]
+    node.attribute.add(name="equation", type=3, s=f"{left},{right}->...ik".encode())
 
 
 def _widen(graph: Any, node: Any) -> None:
