@@ -320,8 +320,9 @@ def to_json(value: Any) -> str:
     """
     from pydantic import TypeAdapter
 
-    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
-    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
+    # Not in its own JSON mode, which writes a number that is not finite as null.
+    plain = TypeAdapter(type(value)).dump_python(value)
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False, default=_text)
 
 
 def from_json(kind: type[Any], text: str | bytes, where: str = "evidence") -> Any:
@@ -333,18 +334,36 @@ def from_json(kind: type[Any], text: str | bytes, where: str = "evidence") -> An
         where: The file's name, for the message.
 
     Raises:
-        StoreError: If it is not such JSON, or was written with another schema.
+        StoreError: If it is not such JSON, holds a number that is not finite, or was written with another schema.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    again = "run the command that wrote it again."
     try:
-        return TypeAdapter(kind).validate_json(text)
+        plain = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not valid JSON: {error}", again) from error
+    schema = plain.get("schema", SCHEMA) if isinstance(plain, dict) else SCHEMA
+    if "schema" in kind.__dataclass_fields__ and schema != SCHEMA:
+        raise StoreError(f"{where}: schema {schema}; this version reads {SCHEMA}", again)
+    try:
+        return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise StoreError(
-            f"{where}: not a valid {kind.__name__}: {key}: {first['msg']}", "run the command that wrote it again."
+            f"{where}: not a valid {kind.__name__}: {key}: {first['msg']}", again
         ) from error
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    raise TypeError(f"a result holds a {type(value).__name__}, for which JSON has no form")
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number that JSON knows")
 
 
 def load_evidence(path: Path) -> Evidence:
@@ -358,6 +377,4 @@ def load_evidence(path: Path) -> Evidence:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}", "check the path.") from error
     evidence: Evidence = from_json(Evidence, text, str(path))
-    if evidence.schema != SCHEMA:
-        raise StoreError(f"{path}: schema {evidence.schema}; this version reads {SCHEMA}", "run it again.")
     return evidence

@@ -5,6 +5,7 @@ One TOML file, `schema = 1`. Every path in it is relative to the file. An unknow
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ from compress.errors import did_you_mean
 from compress.schema import Strict, read_toml, validate
 
 SCHEMA = 1
+# What the evidence calls the model before all passes, where there are any.
+ORIGINAL = "original"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ModelConfig(Strict):
@@ -66,10 +70,39 @@ class SplitConfig(Strict):
         }
 
 
+class ImageConfig(Strict):
+    """`[data.image]`: from a file to the model's input, in this order; a phone must do exactly the same.
+
+    Decode to `mode`; `resize` to `size` (height, width), or its shorter side and then crop the centre; times `scale`;
+    minus `mean`, divided by `std`, a number a channel. The input is float32 `[channels, height, width]`.
+    """
+
+    size: tuple[int, int]
+    mode: Literal["RGB", "L"] = "RGB"
+    resize: Literal["bilinear", "bicubic", "nearest", "none"] = "bilinear"
+    crop: Literal["none", "center"] = "none"
+    scale: float = Field(default=1 / 255, gt=0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class TextConfig(Strict):
+    """`[data.text]`: a column of text, and the tokenizer that turns it into ids.
+
+    `tokenizer` is a folder with a `tokenizer.json`; default: the Hugging Face folder that the model comes from.
+    `length` tokens are fed, always: shorter texts are padded, longer ones cut, and the report says how many were.
+    """
+
+    column: str
+    tokenizer: str | None = None
+    length: int = Field(default=128, ge=2, le=8192)
+
+
 class DataConfig(Strict):
     """Rows, and which columns mean what.
 
-    `source` is a `.csv`, `.csv.gz`, `.parquet` or `.npz` file, or `file.py:function`. `inputs` maps each model
+    `source` is a `.csv`, `.csv.gz`, `.parquet` or `.npz` file, a folder of images with a folder a class, or
+    `file.py:function`. `inputs` maps each model
     input to its columns (tables) or array (`.npz`), in order; without it, `features` (default: every column
     that means nothing else) feed the model's only input. `categories` lists the values of a text column; a
     value becomes its position. `missing` says what an empty cell becomes.
@@ -86,6 +119,8 @@ class DataConfig(Strict):
     categories: dict[str, tuple[str, ...]] = {}
     missing: Literal["nan", "error"] | float = "nan"
     split: SplitConfig = SplitConfig()
+    image: ImageConfig | None = None
+    text: TextConfig | None = None
     arguments: dict[str, bool | int | float | str] = {}
 
     @model_validator(mode="after")
@@ -228,7 +263,7 @@ class Recipe(Strict):
     """
 
     schema_: int = Field(alias="schema")
-    name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(default="model", pattern=rf"^{_NAME.pattern}$")
     model: ModelConfig
     data: DataConfig
     task: TaskConfig = TaskConfig()
@@ -267,6 +302,13 @@ class Recipe(Strict):
         for name, override in self.scheme.items():
             if name in BUILTIN_SCHEMES:
                 raise ValueError(f"scheme.{name}: the name belongs to a built-in scheme; choose another")
+            if not _NAME.fullmatch(name) or name == ORIGINAL:
+                raise ValueError(
+                    f"scheme: {name!r} becomes part of a file's name: letters, digits, '.', '_' and '-', "
+                    f"at most 64 of them, and not {ORIGINAL!r}, which is the baseline's"
+                )
+            if override.base == "float32":
+                raise ValueError(f"scheme.{name}.base: float32 has nothing to change; it is always measured, as it is")
             if override.base not in BUILTIN_SCHEMES:
                 raise ValueError(f"scheme.{name}.base: {override.base!r}: {did_you_mean(override.base, BUILTIN_SCHEMES)}")
             changes = {key: value for key, value in override.model_dump(exclude={"base"}).items() if value is not None}

@@ -6,10 +6,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compress.errors import RecipeError, did_you_mean
 from compress.schema import Strict, read_toml, validate
+
+SCHEMA = 1
 
 
 class Budgets(Strict):
@@ -28,7 +30,7 @@ class Target(Strict):
     64-bit CPU. Without a dot-product instruction ONNX Runtime's int8 sums may saturate, so `any` uses 7-bit weights.
     """
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: int = Field(alias="schema")
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     description: str = ""
     runtime: str
@@ -37,6 +39,13 @@ class Target(Strict):
     cpu: Literal["native", "any"] = "any"
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
+
+    @field_validator("schema_")
+    @classmethod
+    def _known_schema(cls, value: int) -> int:
+        if value != SCHEMA:
+            raise ValueError(f"this version reads schema = {SCHEMA}; got {value}")
+        return value
 
 
 def profiles() -> dict[str, Path]:

@@ -65,11 +65,11 @@ def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **
     if print_recipe:
         click.echo(json.dumps(recipe.model_dump(mode="json", by_alias=True), indent=2))
         return 0
-    from compress.cli.progress import Shown
     from compress.workflow.plan import make_plan
 
     # Before the import below, which loads torch: a name that is wrong is told at once.
     make_plan(recipe, folder, where)
+    from compress.cli.progress import Shown
     from compress.workflow.run import run
 
     chosen = out or (folder / "out" if source.endswith(".toml") else Path("dist"))
@@ -87,13 +87,20 @@ def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **
 
     console = Console()
     render(outcome.evidence, console)
-    total = outcome.reused + outcome.made
-    click.echo(f"\n{outcome.status}: {outcome.reused} of {total} steps reused from an earlier run.")
+    click.echo(f"\n{outcome.status}: {_steps(outcome.reused, outcome.made)}")
     click.echo(f"report:    {chosen / 'report.md'}")
     click.echo(f"artifacts: {chosen / 'artifacts'}/")
     for target, file in outcome.ships.items():
         click.echo(f"           {Path(file).name} ships on {target}")
     return outcome.exit_code
+
+
+def _steps(reused: int, made: int) -> str:
+    if not made:
+        return f"all {reused} steps reused from an earlier run, nothing has changed."
+    if not reused:
+        return f"{made} steps carried out."
+    return f"{reused} of {reused + made} steps reused from an earlier run."
 
 
 def resolve(source: str, flags: dict[str, Any]) -> tuple[Recipe, Path, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ def read_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[bytes, Id
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise ModelError(f"{path}: it cannot be read ({error.strerror}).", "check the path and its permissions.") from error
+        raise _unreadable(path, error) from error
     if len(data) > max_bytes:
         raise ModelError(
             f"{path}: it is longer than {max_bytes} bytes, the most that a file of its kind may have.",
@@ -134,7 +135,7 @@ def identify(path: Path) -> Identity:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return Identity(path.name, file.tell(), digest)
     except OSError as error:
-        raise ModelError(f"{path}: it cannot be read ({error.strerror}).", "check the path and its permissions.") from error
+        raise _unreadable(path, error) from error
 
 
 def by_count(kinds: Iterable[str]) -> dict[str, int]:
@@ -175,3 +176,15 @@ def family(dtype: str) -> str:
 def is_integer_weight(dtype: str) -> bool:
     """Whether a type is one that weights are quantized to."""
     return family(dtype) in _INTEGERS
+
+
+def bits_of(dtype: str) -> int:
+    """Returns the bits of an element by the type's name (`float8_e4m3fn`: 8); 0 for what has no fixed length."""
+    if dtype == "bool":
+        return 8
+    digits = re.search(r"\d+", dtype)
+    return int(digits[0]) if digits else 0
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path}: it cannot be read ({error.strerror}).", "check the path and its permissions.")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from compress.errors import ModelError
 from compress.model.fileinfo import NO_PARAMETERS, FileInfo, Identity, StoredTensor, identify, precision_of
 from compress.model.screen import screen_weights
 
-_SAFETENSORS_DTYPES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64", "BOOL": "bool"},
-    **{"F8_E4M3": "float8e4m3fn", "F8_E5M2": "float8e5m2", "F8_E8M0": "float8e8m0"},
-    **{f"{letter}{bits}": f"{word}{bits}" for letter, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
-}
+_KINDS = {"F": "float", "BF": "bfloat", "C": "complex", "I": "int", "U": "uint"}
 
 
 def describe_weights(path: Path) -> FileInfo:
@@ -49,15 +46,19 @@ def _safetensors(path: Path) -> tuple[list[StoredTensor], tuple[str, ...]]:
             for name in file.offset_keys():
                 part = file.get_slice(name)
                 shape = tuple(int(size) for size in part.get_shape())
-                dtype = _SAFETENSORS_DTYPES.get(part.get_dtype(), part.get_dtype().lower())
-                elements = 1
-                for size in shape:
-                    elements *= size
-                tensors.append(StoredTensor(name, dtype, shape, elements))
+                tensors.append(StoredTensor(name, _dtype(part.get_dtype()), shape, math.prod(shape)))
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: cannot be read: {error}", "save it again; it may be truncated.") from error
     return tensors, tuple(f"metadata {key} = {value}" for key, value in sorted(metadata.items()))
+
+
+def _dtype(word: str) -> str:
+    """Returns the usual name of a safetensors type: `F32`, `BF16`, `F8_E4M3`, `I8`."""
+    letters = word.rstrip("0123456789")
+    if letters in _KINDS:
+        return _KINDS[letters] + word[len(letters) :]
+    return word.lower().replace("f8", "float8")
 
 
 def _state_dict(path: Path) -> tuple[list[StoredTensor], tuple[str, ...]]:

@@ -96,6 +96,22 @@ def layers(model: Model) -> tuple[Layer, ...]:
     return tuple(found)
 
 
+# What the value of a layer normalisation is called before its own scale and shift.
+NORMALIZED = ".normalized"
+
+
+def norm_scales(program: ExportedProgram) -> dict[str, str]:
+    """Returns layer normalisation -> full name of its scale: what a converter may fold into the layers behind."""
+    held = held_names(program)
+    found = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function" and str(node.target) == "aten.layer_norm.default":
+            scale = _held(node, 2, held)
+            if scale is not None:
+                found[node.name] = scale
+    return found
+
+
 def held_names(program: ExportedProgram) -> dict[str, str]:
     """Returns placeholder name -> full name of the parameter, buffer or constant it stands for."""
     signature = program.graph_signature

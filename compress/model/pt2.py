@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils import _pytree as pytree
 from compress.errors import ModelError
 from compress.model.core import MAX_BATCH, Model, TensorInfo, example_inputs
 from compress.model.factory import model_from_program
-from compress.model.screen import screen_pt2
+from compress.model.screen import screened_pt2
 
 
 def load_pt2(path: Path, outputs: tuple[str, ...] = ()) -> Model:
@@ -29,9 +28,9 @@ def load_pt2(path: Path, outputs: tuple[str, ...] = ()) -> Model:
         ModelError: If it cannot be read, is in training form, has an input that is not a tensor or of which more than
             the batch is dynamic, or holds a fixed batch that cannot be opened.
     """
-    screen_pt2(path)
+    screened = screened_pt2(path)
     try:
-        program = torch.export.load(io.BytesIO(path.read_bytes()))
+        program = torch.export.load(screened)
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise ModelError(

@@ -50,9 +50,9 @@ def screen_pt2(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
 def screened_pt2(path: Path, max_bytes: int = MAX_FILE_BYTES) -> io.BytesIO:
     """Checks an exported program and returns what `torch.export.load` may read: exactly what was checked.
 
-    The archive is written anew from the members as they were read, so torch sees no other content than the screen did,
-    and without the example inputs, so nothing is unpickled at all; the program's `example_inputs` are None. Takes as
-    much memory as the file.
+    The members are copied into memory and checked there, so nobody can change them in between, and torch and the screen
+    see the same content. The example inputs are checked and left out, so nothing is unpickled at all; the program's
+    `example_inputs` are None. Takes as much memory as the file.
 
     Args:
         path: The `.pt2` archive.
@@ -65,6 +65,8 @@ def screened_pt2(path: Path, max_bytes: int = MAX_FILE_BYTES) -> io.BytesIO:
     copy = io.BytesIO()
     with _opened(path) as (file, size_bytes), _pt2(file, size_bytes, max_bytes) as archive:
         _copy(archive, copy)
+        with Archive(copy, copy.tell(), max_bytes) as copied:
+            check_pt2(copied, max_bytes)
     copy.seek(0)
     return copy
 

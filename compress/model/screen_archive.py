@@ -56,7 +56,7 @@ class Archive:
         for info in infos:
             _check_entry(info)
         _check_records(file, infos, directory_start)
-        self.root, self._members = _without_root(infos)
+        self._members = _without_root(infos)
 
     def __enter__(self) -> Archive:
         return self
@@ -187,8 +187,8 @@ def _check_records(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_start
         raise Refusal("its records overlap the zip directory, or bytes of nobody lie before it.")
 
 
-def _without_root(infos: list[zipfile.ZipInfo]) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """Returns the one root folder and the members below it. torch looks names up without regard to case."""
+def _without_root(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Returns the members by their names below the one root folder. torch looks names up without regard to case."""
     root = infos[0].filename.split("/")[0] if infos else ""
     members: dict[str, zipfile.ZipInfo] = {}
     folded: set[str] = set()
@@ -200,7 +200,7 @@ def _without_root(infos: list[zipfile.ZipInfo]) -> tuple[str, dict[str, zipfile.
             raise Refusal("the name occurs twice, so readers may disagree.").inside(name)
         folded.add(name.casefold())
         members[name] = info
-    return root, members
+    return members
 
 
 def _read_at(file: BinaryIO, offset: int, length: int) -> bytes:

@@ -22,14 +22,14 @@ TO_STATE_DICT = (
     "the tensors alone: torch.save(model.state_dict(), 'weights.pth'), or "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
 )
-_ELEMENT_BYTES = {
-    **{"Byte": 1, "Char": 1, "Bool": 1, "Short": 2, "Half": 2, "BFloat16": 2, "Int": 4, "Float": 4},
-    **{"Long": 8, "Double": 8, "ComplexFloat": 8, "ComplexDouble": 16},
+_STORAGES_BY_BYTES = {
+    1: ("torch.ByteStorage", "torch.CharStorage", "torch.BoolStorage", "torch.storage.UntypedStorage"),
+    2: ("torch.ShortStorage", "torch.HalfStorage", "torch.BFloat16Storage"),
+    4: ("torch.IntStorage", "torch.FloatStorage"),
+    8: ("torch.LongStorage", "torch.DoubleStorage", "torch.ComplexFloatStorage"),
+    16: ("torch.ComplexDoubleStorage",),
 }
-_STORAGE_BYTES = {
-    **{f"torch.{kind}Storage": size_bytes for kind, size_bytes in _ELEMENT_BYTES.items()},
-    **{"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1},
-}
+_STORAGE_BYTES = {name: size_bytes for size_bytes, names in _STORAGES_BY_BYTES.items() for name in names}
 _REBUILDS = {f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3", "parameter")}
 _WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 _CONTAINERS = {"collections.OrderedDict", "builtins.set", "__builtin__.set"}
@@ -38,20 +38,9 @@ _CLASSES = {"torch.Tensor", "torch.nn.parameter.Parameter"}
 _DTYPE = re.compile(
     r"torch\.(?:u?int(?:8|16|32|64)|b?float(?:16|32|64)|complex(?:32|64|128)|float8_[a-z0-9]{4,12}|bool)"
 )
-_PLAIN = {
-    *(
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-    ),
-    *("SHORT_BINSTRING", "SHORT_BINBYTES", "BINBYTES"),
+_PLAIN = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE"} | {
+    "BINUNICODE",
+    "SHORT_BINSTRING",
 }
 _MEMBERS = re.compile(
     r"data\.pkl|version|byteorder|\.data/(?:version|serialization_id)|\.format_version|\.storage_alignment|data/\d{1,10}"

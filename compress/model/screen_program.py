@@ -24,10 +24,8 @@ from compress.model.screen_schema import Check, list_of, optional, record, table
 from compress.model.screen_tree import input_tree, tree
 
 SCHEMA_MAJOR = 8
-ELEMENT_BYTES = {
-    **{1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2, 28: 2},
-    **{29: 1, 30: 1, 31: 1, 32: 1, 33: 1, 34: 4, 35: 8},
-}
+_TYPES_BY_BYTES = {1: (1, 2, 12, *range(29, 34)), 2: (3, 6, 13, 28), 4: (4, 7, 9, 34), 8: (5, 8, 10, 35), 16: (11,)}
+ELEMENT_BYTES = {kind: size_bytes for size_bytes, kinds in _TYPES_BY_BYTES.items() for kind in kinds}
 """Bytes of one element by the schema's number of its type; a type that is missing here cannot be loaded."""
 
 _NO_OBJECTS = s.refused("a custom object is a pickle that runs code when it is loaded.", "export the model without it.")

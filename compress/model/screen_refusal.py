@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 from compress.errors import ModelError, UnsafeFileError
@@ -59,5 +60,6 @@ def damaged(what: str, hint: str = "copy or download the file again; if it stays
 
 def shown(value: object, limit: int = 120) -> str:
     """Returns a value as an error message may show it: quoted, on one line, of bounded length."""
-    text = repr(value[: 2 * limit] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= limit else text[:limit] + "…"
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 3, limit, limit
+    return brief.repr(value)

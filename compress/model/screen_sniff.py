@@ -6,8 +6,8 @@ import zipfile
 from typing import BinaryIO
 
 from compress.model.screen_archive import find_directory
+from compress.model.screen_weights import MAX_HEADER_BYTES
 
-MAX_SAFETENSORS_HEADER_BYTES = 100 << 20
 _PICKLE_PROTOCOLS = (2, 3, 4, 5)
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _ONNX_GRAPH = 7
@@ -51,7 +51,7 @@ def _zip_kind(file: BinaryIO, size_bytes: int) -> str:
 
 def _header_fits(head: bytes, size_bytes: int) -> bool:
     length = int.from_bytes(head[:8], "little")
-    return 2 <= length <= min(MAX_SAFETENSORS_HEADER_BYTES, size_bytes - 8)
+    return 2 <= length <= min(MAX_HEADER_BYTES, size_bytes - 8)
 
 
 def _is_onnx(file: BinaryIO, size_bytes: int) -> bool:

@@ -15,10 +15,13 @@ from compress.model.screen_refusal import Refusal, damaged, shown
 MAX_HEADER_BYTES = 100 << 20
 _LENGTH_BYTES = 8
 _SAVE_AGAIN = "save it again with safetensors.torch.save_file."
-_ELEMENT_BYTES = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2},
-    **{"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8},
+_TYPES_BY_BYTES = {
+    1: ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"),
+    2: ("U16", "I16", "F16", "BF16"),
+    4: ("U32", "I32", "F32"),
+    8: ("U64", "I64", "F64", "C64"),
 }
+_ELEMENT_BYTES = {name: size_bytes for size_bytes, names in _TYPES_BY_BYTES.items() for name in names}
 _TENSOR = s.record(
     {
         "dtype": s.one_of(_ELEMENT_BYTES, "type of element"),

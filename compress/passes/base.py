@@ -51,7 +51,7 @@ class Pass(Protocol):
     1. The input Model stays untouched.
     2. The signature is kept.
     3. The same Model, data and seed give the same result.
-    4. Whatever it could not do is in `skipped`, with the reason.
+    4. Whatever it did is in `changed`; whatever it could not do is in `skipped`, with the reason.
     """
 
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
@@ -77,7 +77,7 @@ def run_pass(kind: str, model: Model, data: Dataset | None, ctx: Context, *, all
 
     Raises:
         PassError: If the pass fails, or changes nothing.
-        InternalError: If it breaks rules 1 or 2 of `Pass`.
+        InternalError: If it breaks rule 1 or 2 of `Pass`, or changes the Model and reports nothing.
     """
     before = _fresh_digest(model)
     step: Pass = PASSES.load(kind)()
@@ -95,6 +95,8 @@ def run_pass(kind: str, model: Model, data: Dataset | None, ctx: Context, *, all
         raise InternalError(f"the pass {kind!r} changed its input Model", "a pass returns a new Model.")
     if result.model.signature != model.signature:
         raise InternalError(f"the pass {kind!r} changed the signature", "names, shapes and dtypes outside must stay.")
+    if not result.changed and _fresh_digest(result.model) != before:
+        raise InternalError(f"the pass {kind!r} changed the Model and reports no change", "a pass reports what it did.")
     if not result.changed and not allow_no_change:
         why = "; ".join(sorted({skip.reason for skip in result.skipped})) or "it found nothing to do"
         raise PassError(f"the pass {kind!r} changed nothing: {why}", "remove it, or set allow_no_change = true.")

@@ -40,10 +40,18 @@ def get_parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
     return value
 
 
+def unused_name(module: torch.nn.Module, name: str) -> str:
+    """Returns a full name for a parameter that nothing has yet: the given one, or one like it."""
+    owner, _, leaf = name.rpartition(".")
+    while hasattr(module.get_submodule(owner), leaf):
+        leaf += "_"
+    return f"{owner}.{leaf}" if owner else leaf
+
+
 def set_parameter(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     """Sets or adds a parameter under a full name."""
     owner, _, leaf = name.rpartition(".")
     holder = module.get_submodule(owner)
-    if leaf in holder._buffers:
-        del holder._buffers[leaf]
+    if leaf not in holder._parameters and hasattr(holder, leaf):
+        delattr(holder, leaf)
     holder.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=False))

@@ -7,9 +7,9 @@ import torch
 from compress.data.base import Dataset
 from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, set_parameter
+from compress.passes.edit import edited, get_parameter, set_parameter, unused_name
 
-_BEFORE = {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}
+_BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {"aten.linear.default"}
 _NORMS = {"aten.batch_norm.default"}
 
 
@@ -28,7 +28,7 @@ class FoldBatchNorm:
         def edit(module: torch.fx.GraphModule) -> None:
             for node in list(module.graph.nodes):
                 if node.op == "call_function" and str(node.target) in _NORMS:
-                    reason = _refusal(node)
+                    reason = _refusal(module, node)
                     where = _parameter_name(node.args[3]).rpartition(".")[0] or node.name
                     if reason:
                         skipped.append(Skip(where, reason))
@@ -43,16 +43,29 @@ def _has_norm(model: Model) -> bool:
     return any(node.op == "call_function" and str(node.target) in _NORMS for node in model.program.graph.nodes)
 
 
-def _refusal(norm: torch.fx.Node) -> str:
+def _refusal(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     source = norm.args[0]
     if not isinstance(source, torch.fx.Node) or str(source.target) not in _BEFORE:
         return "no convolution or linear layer stands directly before it"
     if len(source.users) != 1:
         return "the layer before it is read elsewhere, too"
+    if "linear" in str(source.target) and source.meta["val"].dim() != 2:
+        return "it normalises another dimension than the outputs of the linear layer before it"
     weight = source.args[1]
-    if not isinstance(weight, torch.fx.Node) or weight.op != "get_attr" or len(weight.users) != 1:
+    if not isinstance(weight, torch.fx.Node) or weight.op != "get_attr" or _readers(module, weight) != 1:
         return "the weight before it is shared"
     return ""
+
+
+def _readers(module: torch.fx.GraphModule, attribute: torch.fx.Node) -> int:
+    """How many calls read the tensor of a `get_attr` node, under this name or another one."""
+    tensor = get_parameter(module, str(attribute.target))
+    same = [
+        node
+        for node in module.graph.find_nodes(op="get_attr")
+        if get_parameter(module, str(node.target)).untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    ]
+    return sum(len(node.users) for node in same)
 
 
 def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
@@ -75,7 +88,10 @@ def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     shift = (old_bias.double() if old_bias is not None else 0.0) - mean.double()
     bias = scale * shift + (beta.double() if beta is not None else 0.0)
     shape = (-1,) + (1,) * (weight.dim() - 1)
-    bias_name = f"{name.rpartition('.')[0]}.bias".lstrip(".")
+    if isinstance(bias_node, torch.fx.Node) and _readers(module, bias_node) == 1:
+        bias_name = _parameter_name(bias_node)
+    else:
+        bias_name = unused_name(module, f"{name.rpartition('.')[0]}.bias".lstrip("."))
     set_parameter(module, name, (weight.double() * scale.reshape(shape)).to(weight.dtype))
     set_parameter(module, bias_name, bias.to(weight.dtype))
     with module.graph.inserting_before(layer):

@@ -28,6 +28,7 @@ class Placed:
         fused: Whether the activation behind the layer is part of what leaves.
         activation: Name of a separate node that applies the activation, if it is one.
         gain: Constant by which the converter scaled the weight, and so the layer's output.
+        reads: Value of the graph that the node reads; another than the layer's where the converter folded what lies between.
     """
 
     layer: Layer
@@ -37,6 +38,12 @@ class Placed:
     fused: bool = False
     activation: str | None = None
     gain: float = 1.0
+    reads: str = ""
+
+    @property
+    def value_in(self) -> str:
+        """The value of the graph whose range is that of `input`."""
+        return self.reads or self.layer.input
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
 
     Args:
         lowered: The float file.
-        scheme: Its patterns are applied to the names of the multiplying layers.
+        scheme: Its patterns are applied to the names of all layers.
         supported: Operator kind -> "" where the runtime has an integer kernel, else the reason why not.
 
     Returns:
@@ -100,8 +107,7 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
         LoweringError: If nothing is left to quantize.
     """
     reasons = {layer.name: why for layer, why in lowered.missing}
-    multiplying = [item.layer for item in lowered.placed if item.layer.operator in MULTIPLYING]
-    patterns = select([*multiplying, *(la for la, _ in lowered.missing)], scheme.include, scheme.exclude, f"scheme.{scheme.name}")
+    patterns = matched(lowered, scheme)
     result = []
     for item in lowered.placed:
         layer = item.layer
@@ -120,6 +126,16 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
             "remove it from schemes, or change its include and exclude patterns.",
         )
     return result, reasons
+
+
+def matched(lowered: Lowered, scheme: QuantScheme) -> dict[str, str]:
+    """Returns layer name -> "" where a scheme's patterns choose the layer, else the reason why not.
+
+    Raises:
+        CompressError: If a pattern matches no layer.
+    """
+    every = [*(item.layer for item in lowered.placed), *(layer for layer, _ in lowered.missing)]
+    return select(every, scheme.include, scheme.exclude, f"scheme.{scheme.name}")
 
 
 def outcomes(lowered: Lowered, done: Sequence[Placed], precision: str, reasons: dict[str, str]) -> tuple[LayerOutcome, ...]:

@@ -15,6 +15,7 @@ from torch.export.graph_signature import InputKind
 
 from compress.errors import DataError, InternalError
 from compress.model.core import Model, state
+from compress.model.layers import NORMALIZED
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,11 @@ class MinMax:
 
 
 class _Watch(torch.fx.Interpreter):
-    """Runs the lifted graph and shows each float value to its observer, then forgets the value."""
+    """Runs the lifted graph and shows each float value to its observer, then forgets the value.
+
+    A layer normalisation is seen twice, also before its own scale and shift: converters fold these into the layers
+    behind, which then read that value.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__(model.program.graph_module)
@@ -73,8 +78,15 @@ class _Watch(torch.fx.Interpreter):
     def run_node(self, n: torch.fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
-            self.observers.setdefault(n.name, MinMax()).update(value)
+            self._observe(n.name, value)
+            if n.op == "call_function" and str(n.target) == "aten.layer_norm.default" and n.args[2:3] != (None,):
+                before, shape = self.fetch_args_kwargs_from_env(n)[0][:2]
+                epsilon = n.args[4] if len(n.args) > 4 and isinstance(n.args[4], float) else 1e-5
+                self._observe(n.name + NORMALIZED, torch.nn.functional.layer_norm(before, shape, eps=epsilon))
         return value
+
+    def _observe(self, name: str, value: torch.Tensor) -> None:
+        self.observers.setdefault(name, MinMax()).update(value)
 
 
 def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]) -> Ranges:

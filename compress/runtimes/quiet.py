@@ -17,22 +17,39 @@ def quiet() -> Iterator[None]:
 
     Converters write to the file descriptors themselves, so redirecting `sys.stdout` is not enough.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     level = logging.root.manager.disable
-    saved = [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile() as scratch, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryFile("w") as scratch,
+        warnings.catch_warnings(),
+        _kept(1) as out,
+        _kept(2) as error,
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
+            _flush()
             os.dup2(scratch.fileno(), 1)
             os.dup2(scratch.fileno(), 2)
-            yield
+            # Whoever replaced the streams of Python (a test, a notebook) does not write to the descriptors.
+            with contextlib.redirect_stdout(scratch), contextlib.redirect_stderr(scratch):
+                yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            for descriptor in saved:
-                os.close(descriptor)
+            _flush()
+            os.dup2(out, 1)
+            os.dup2(error, 2)
             logging.disable(level)
+
+
+@contextlib.contextmanager
+def _kept(descriptor: int) -> Iterator[int]:
+    copy = os.dup(descriptor)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

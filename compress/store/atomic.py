@@ -42,8 +42,12 @@ def link_atomic(path: Path, target: str) -> None:
         raise StoreError(f"{path}: stands in the way of a link to {target}", "move it, or choose another output folder.")
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with stated(path):
-        os.symlink(target, scratch)
-        os.replace(scratch, path)
+        try:
+            os.symlink(target, scratch)
+            os.replace(scratch, path)
+        finally:
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

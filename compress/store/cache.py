@@ -49,7 +49,8 @@ class Cache:
             result = json.loads(path.read_bytes())
         except (OSError, ValueError):
             return None
-        if not isinstance(result, dict) or any(self.blob(sha) is None for sha in result.get("blobs", {}).values()):
+        blobs = result.get("blobs") if isinstance(result, dict) else None
+        if not isinstance(blobs, dict) or any(self.blob(str(sha)) is None for sha in blobs.values()):
             return None
         self.reused.append(name)
         return result

@@ -43,7 +43,10 @@ class OutputFolder:
             StoreError: If it belongs to another recipe, holds foreign files, or cannot be written.
         """
         self._check_owner()
-        nearest = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
+        with stated(self.folder):
+            nearest = next(parent for parent in (self.folder, *self.folder.absolute().parents) if parent.exists())
+        if not nearest.is_dir():
+            raise StoreError(f"{self.folder}: cannot be written: {nearest} is not a folder", "choose another --out.")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise StoreError(f"{self.folder}: cannot be written: {nearest} is read-only", "choose another --out.")
 
@@ -112,15 +115,21 @@ class OutputFolder:
         return dict(manifest)
 
     def _check_owner(self) -> None:
-        if not self.folder.exists():
-            return
+        with stated(self.folder):
+            if not self.folder.exists():
+                return
         if not self.folder.is_dir():
             raise StoreError(f"{self.folder}: is not a folder", "choose another path with --out.")
         mark = self.folder / _MARK
         try:
             owner = json.loads(mark.read_bytes())["owner"]
         except FileNotFoundError:
-            foreign = sorted(path.name for path in self.folder.iterdir() if path.name != ".lock")
+            # A run that was killed while it took the folder leaves its lock and an unfinished mark.
+            foreign = sorted(
+                path.name
+                for path in self.folder.iterdir()
+                if path.name != ".lock" and not (path.name.startswith(f".{_MARK}.") and path.name.endswith(".tmp"))
+            )
             if foreign:
                 raise StoreError(
                     f"{self.folder}: is not empty and was not made by a run (it holds {foreign[0]!r})",
@@ -134,6 +143,11 @@ class OutputFolder:
                 f"{self.folder}: belongs to another recipe ({owner}), this one is {self.owner}",
                 "choose another folder with --out, or delete that one.",
             )
+        for view in ("current", *_VIEWS):
+            if (self.folder / view).exists() and not (self.folder / view).is_symlink():
+                raise StoreError(
+                    f"{self.folder / view}: stands where a run puts a link", "move it, or choose another --out."
+                )
 
     def _sweep(self) -> None:
         """Removes what a killed run left unfinished. Nobody else is writing: the folder is locked."""

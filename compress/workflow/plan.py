@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -86,7 +88,7 @@ def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
             if scheme not in known:
                 raise RecipeError(
                     f"{where}: the target {target.name!r} names the scheme {scheme!r}, the recipe does not",
-                    did_you_mean(scheme, known),
+                    f"add it to the recipe's schemes; {did_you_mean(scheme, known)}",
                 )
     _check_names(recipe, targets, where)
     return Plan(recipe, folder, where, targets, recipe.quant_schemes())
@@ -103,7 +105,18 @@ def runtime(name: str) -> Runtime:
 def versions(name: str) -> dict[str, str]:
     """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
     packages = PACKAGES.get(name, PACKAGES["torch"])
-    return {"edge-compress": compress.__version__, **{package: _version(package) for package in packages}}
+    return {"edge-compress": code_digest(), **{package: _version(package) for package in packages}}
+
+
+@functools.cache
+def code_digest() -> str:
+    """sha256 over the source of the rooms whose results are kept: a change of the program makes old results stale."""
+    root = Path(compress.__file__).parent
+    hashed = hashlib.sha256()
+    for room in ("model", "passes", "runtimes", "worker"):
+        for path in sorted((root / room).rglob("*.py")):
+            hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return hashed.hexdigest()
 
 
 def load_rows(plan: Plan) -> tuple[Dataset, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -17,9 +18,10 @@ import pytest
 import torch
 from torch import nn
 
+import compress.model.screen
 from compress.errors import UnsafeFileError
 from compress.model.screen import screen_pt2, screened_pt2
-from compress.model.screen_program import check_program
+from compress.model.screen_program import ELEMENT_BYTES, check_program
 from compress.model.screen_refusal import Refusal
 
 PROGRAM = "models/model.json"
@@ -467,3 +469,27 @@ def test_operators_of_torch_that_name_a_file_are_known() -> None:
         if "str" in str(argument.type) and any(word in argument.name for word in words)
     }
     assert naming == {"save", "from_file", "_linalg_check_errors"}  # the last one takes the name of a function
+
+
+def test_element_sizes_are_those_of_torch() -> None:
+    sizes = {
+        int(kind): dtype.itemsize for kind, dtype in torch._export.serde.serialize._SERIALIZE_TO_TORCH_DTYPE.items()
+    }
+    assert sizes == ELEMENT_BYTES
+
+
+def test_screen_needs_the_standard_library_only() -> None:
+    folder = Path(compress.model.screen.__file__).parent
+    imported = {
+        name
+        for path in folder.glob("screen*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    foreign = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert {name for name in foreign if not name.startswith("compress.model.screen")} == {
+        "compress.errors",
+        "compress.model",
+    }
+    assert not imported & {"pickle", "marshal", "importlib", "subprocess"}

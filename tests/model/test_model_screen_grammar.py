@@ -69,7 +69,7 @@ def test_what_torch_writes_for_sizes_passes(text: str) -> None:
         "s0 s1",
         "",
         "x",
-        "Ｓymbol('s0')",
+        "\uff33ymbol('s0')",
         "9**9**9",
         "Pow(Pow(s0, Integer(2)), Integer(2))",
         "Pow(Integer(10), Integer(1000000000))",

@@ -23,49 +23,57 @@ def fit_biases(quantized: bytes, original: bytes) -> bytes:
     weights that small then round to zero, and their products were lost beside the bias anyway.
 
     Args:
-        quantized: What the quantizer made of `original`; the tensors of `original` keep their positions.
+        quantized: What the quantizer made of `original`.
         original: The float32 file.
     """
     flat, before = read(quantized), read(original)
     graph = flat.subgraphs[0]
-    changed = False
-    for operator in graph.operators:
-        known = WEIGHTED.get(code(flat, operator))
-        if known is None or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+    needed: dict[int, NDArray[np.float64]] = {}
+    readers = []
+    # The quantizer adds operators around the weighted ones, and tensors for a bias that two of them share.
+    for operator, source in zip(_weighted(flat), _weighted(before), strict=True):
+        if len(operator.inputs) < 3 or operator.inputs[2] < 0 or graph.tensors[operator.inputs[2]].type != _INT32:
             continue
-        at_input, at_weight, at_bias = (int(index) for index in operator.inputs[:3])
-        weight, bias = graph.tensors[at_weight], graph.tensors[at_bias]
-        exact = constant(before, at_bias) if bias.type == _INT32 and weight.type == _INT8 else None
-        if exact is None:
+        if graph.tensors[operator.inputs[1]].type != _INT8:
             continue
-        steps = np.asarray(bias.quantization.scale, np.float64)
-        fitting = np.maximum(steps, _peaks(exact, len(steps)) / _LARGEST)
-        if np.array_equal(fitting, steps):
+        bias = constant(before, source.inputs[2])
+        if bias is None:
             continue
-        source = constant(before, at_weight)
-        if source is None:
+        at_weight = int(operator.inputs[1])
+        scales = np.asarray(graph.tensors[at_weight].quantization.scale, np.float64)
+        peaks = np.abs(bias.astype(np.float64))
+        smallest = (peaks if len(scales) == len(peaks) else peaks.max(keepdims=True)) / _LARGEST / _step(graph, operator)
+        needed[at_weight] = np.maximum(needed.get(at_weight, scales), smallest)
+        readers.append((operator, source, bias))
+    changed = {
+        index for index, scales in needed.items() if (scales > np.asarray(graph.tensors[index].quantization.scale)).any()
+    }
+    for operator, source, bias in readers:
+        at_weight = int(operator.inputs[1])
+        if at_weight not in changed:
             continue
-        scales = fitting / float(graph.tensors[at_input].quantization.scale[0])
-        axis = int(weight.quantization.quantizedDimension)
-        values = source.reshape(weight.shape) / _along(scales, axis, len(weight.shape))
-        _store(flat, weight, np.clip(np.rint(values), -127, 127).astype(np.int8), scales)
-        _store(flat, bias, np.rint(exact / fitting).astype(np.int32), fitting)
-        changed = True
+        weight = graph.tensors[at_weight]
+        values = constant(before, source.inputs[1])
+        if values is None:
+            continue
+        along = [1] * len(weight.shape)
+        along[int(weight.quantization.quantizedDimension)] = len(needed[at_weight])
+        steps = np.rint(values.reshape(weight.shape) / needed[at_weight].reshape(along))
+        _store(flat, at_weight, np.clip(steps, -127, 127).astype(np.int8), needed[at_weight])
+        scales = needed[at_weight] * _step(graph, operator)
+        _store(flat, int(operator.inputs[2]), np.rint(bias / scales).astype(np.int32), scales)
     return write(flat) if changed else quantized
 
 
-def _peaks(bias: NDArray[np.float32], scales: int) -> NDArray[np.float64]:
-    """The largest bias under each scale: of each channel, or of all."""
-    peaks = np.abs(bias.astype(np.float64))
-    return peaks if scales == len(peaks) else peaks.max(keepdims=True)
+def _weighted(flat: Any) -> list[Any]:
+    return [operator for operator in flat.subgraphs[0].operators if code(flat, operator) in WEIGHTED]
 
 
-def _along(scales: NDArray[np.float64], axis: int, dimensions: int) -> NDArray[np.float64]:
-    shape = [1] * dimensions
-    shape[axis] = len(scales)
-    return scales.reshape(shape)
+def _step(graph: Any, operator: Any) -> float:
+    return float(graph.tensors[operator.inputs[0]].quantization.scale[0])
 
 
-def _store(flat: Any, tensor: Any, values: NDArray[Any], scales: NDArray[np.float64]) -> None:
+def _store(flat: Any, index: int, values: NDArray[Any], scales: NDArray[np.float64]) -> None:
+    tensor = flat.subgraphs[0].tensors[index]
     tensor.quantization.scale = scales.astype(np.float32)
     flat.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)

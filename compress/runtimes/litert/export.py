@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from compress.errors import LoweringError
 from compress.model.core import Model, state
-from compress.model.layers import Layer, layers
+from compress.model.layers import NORMALIZED, Layer, layers, norm_scales
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed
 from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
@@ -39,21 +40,22 @@ def export(model: Model) -> Lowered:
     _check_outputs(flat, model)
     _name_signature(flat, model)
     found, missing = _place(model, flat)
-    _name_tensors(flat, {position: layer.name for position, (layer, _) in found.items()})
+    _name_tensors(flat, {position: match.layer.name for position, match in found.items()})
     graph = flat.subgraphs[0]
     placed = []
-    for position, (layer, gain) in found.items():
+    for position, match in found.items():
         operator = graph.operators[position]
         name, at = WEIGHTED[code(flat, operator)]
         at_input = 1 - at if name in LOOK_UPS else 0
         placed.append(
             Placed(
-                layer=layer,
+                layer=match.layer,
                 node=name,
                 input=text(graph.tensors[operator.inputs[at_input]].name),
                 output=text(graph.tensors[operator.outputs[0]].name),
                 fused=fused_activation(operator),
-                gain=gain,
+                gain=match.gain,
+                reads=match.reads,
             )
         )
     return Lowered(
@@ -93,13 +95,24 @@ def _name_signature(flat: Any, model: Model) -> None:
         graph.tensors[entry.tensorIndex].name = entry.name
 
 
-def _place(model: Model, flat: Any) -> tuple[dict[int, tuple[Layer, float]], tuple[tuple[Layer, str], ...]]:
+@dataclass(frozen=True)
+class _Match:
+    """A layer that was found: the constant factor of its weight, and the value that it now reads."""
+
+    layer: Layer
+    gain: float
+    reads: str = ""
+
+
+def _place(model: Model, flat: Any) -> tuple[dict[int, _Match], tuple[tuple[Layer, str], ...]]:
     """Finds each layer's operator by the content of its weight, calls of one weight in order.
 
     The converter may multiply a weight by a constant that follows it (attention's scale); such a weight matches
-    up to that gain.
+    up to that gain. It may also multiply a weight by the scale of the layer normalisation before it; the operator then
+    reads the normalised value itself.
     """
     tensors = state(model.program)
+    scales = norm_scales(model.program)
     operators: list[tuple[int, str, NDArray[np.float32]]] = []
     for position, operator in enumerate(flat.subgraphs[0].operators):
         known = WEIGHTED.get(code(flat, operator))
@@ -108,21 +121,26 @@ def _place(model: Model, flat: Any) -> tuple[dict[int, tuple[Layer, float]], tup
         weight = constant(flat, operator.inputs[known[1]])
         if weight is not None:
             operators.append((position, known[0], weight))
-    found: dict[int, tuple[Layer, float]] = {}
+    found: dict[int, _Match] = {}
     missing: list[tuple[Layer, str]] = []
     for layer in layers(model):
-        layouts = _layouts(tensors[layer.weight].detach().float().numpy())
+        weight = tensors[layer.weight].detach().float().numpy()
+        forms = [("", _layouts(weight))]
+        if layer.input in scales and layer.operator == "linear":
+            scale = tensors[scales[layer.input]].detach().float().numpy()
+            forms.append((layer.input + NORMALIZED, _layouts(weight * scale)))
         matches = [
-            (position, gain)
-            for position, kind, weight in operators
+            (position, _Match(layer, gain, reads))
+            for reads, layouts in forms
+            for position, kind, held in operators
             if position not in found
             and (kind in LOOK_UPS) == (layer.operator == "embedding")
-            and (gain := _gain(weight, layouts)) is not None
+            and (gain := _gain(held, layouts)) is not None
         ]
         if matches:
             # Weights of one shape that are multiples of each other (constants, single numbers): the equal one is it.
-            position, gain = next((match for match in matches if match[1] == 1), matches[0])
-            found[position] = (layer, gain)
+            position, match = next((item for item in matches if item[1].gain == 1), matches[0])
+            found[position] = match
         else:
             missing.append((layer, "the converter folded it into other operators"))
     return dict(sorted(found.items())), tuple(missing)

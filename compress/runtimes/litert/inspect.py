@@ -26,7 +26,8 @@ def describe_tflite(path: Path) -> FileInfo:
     try:
         flat = read_flat(data, path)
     except _GARBAGE as error:
-        raise ModelError(f"{path}: it cannot be read: {type(error).__name__}: {str(error)[:200]}", _EXPORT_AGAIN) from error
+        what = f"one of its offsets or lengths points nowhere ({type(error).__name__})"
+        raise ModelError(f"{path}: it is truncated or damaged: {what}", _EXPORT_AGAIN) from error
     first = _first(flat)
     tensors = flat.subgraphs[first.subgraph].tensors
     walk = Walk(_rows(first, tensors))
@@ -69,9 +70,7 @@ def _rows(signature: Signature, tensors: tuple[Tensor, ...]) -> int:
 
 
 def _value(name: str, tensor: Tensor) -> Value:
-    shape = tuple(
-        size if size >= 0 else ("batch" if axis == 0 else "?") for axis, size in enumerate(tensor.declared)
-    )
+    shape = tuple(size if size >= 0 else ("batch" if axis == 0 else "?") for axis, size in enumerate(tensor.declared))
     return Value(name, shape, tensor.dtype)
 
 

@@ -1,7 +1,7 @@
 """What the operators of a `.tflite` graph multiply, and which of its constants are weights.
 
-Layouts of weights: TensorFlow Lite's kernels (convolution `[out, height, width, in]`, depthwise `[1, height, width, out]`,
-fully connected `[out, in]`, transposed convolution `[out, height, width, in]`).
+Layouts of weights: TensorFlow Lite's kernels (convolution `[out, height, width, in]`, depthwise
+`[1, height, width, out]`, fully connected `[out, in]`, transposed convolution `[out, height, width, in]`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from compress.runtimes.litert.inspect_reader import Operator, Subgraph, Tensor
 # Operators that multiply matrices in a way that is not counted here.
 _UNCOUNTED = frozenset(
     {
-        *("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "SVDF", "CONV_3D_TRANSPOSE"),
-        *("UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "STABLEHLO_CONVOLUTION", "STABLEHLO_DOT_GENERAL"),
-        *("STABLEHLO_CUSTOM_CALL", "DELEGATE"),
+        *("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN"),
+        *("UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF", "CONV_3D_TRANSPOSE"),
+        *("STABLEHLO_CONVOLUTION", "STABLEHLO_DOT_GENERAL", "STABLEHLO_CUSTOM_CALL", "DELEGATE"),
     }
 )
 _WIDENING = frozenset({"DEQUANTIZE"})

@@ -1,7 +1,7 @@
 """The part of a `.tflite` file that describes it, read with bounds on everything that a file can claim.
 
-The object form of the schema's own library (`flatbuffer.read`) copies every vector as often as a file points to it, so a
-crafted file of one megabyte can keep it busy for days. Here only what is needed is read, and lengths are checked first.
+The object form of the schema's own library (`flatbuffer.read`) copies every vector as often as a file points to it, so
+a crafted file of one megabyte can keep it busy for days. Here only what is needed is read, lengths checked first.
 Source: the TensorFlow Lite schema, through the accessors that are generated from it.
 """
 
@@ -13,22 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import ModelError
+from compress.model.fileinfo import bits_of
 from compress.registry import require
 
 MAX_RANK = 64
 # Vectors' entries and strings' bytes, together, that are read one by one; the largest real files have a tenth of it.
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 500_000
 MAX_TEXT_BYTES = 32 << 20
 _EXPORT_AGAIN = "convert or copy the model again; the file is damaged."
 # Offsets 0 and 1 mean that a buffer's bytes lie inside the flatbuffer.
 _INSIDE = (0, 1)
-_BITS = {
-    **{"float32": 32, "float16": 16, "bfloat16": 16, "float64": 64, "complex64": 64, "complex128": 128, "bool": 8},
-    **{"float8_e4m3fn": 8, "float8_e5m2": 8, "int2": 2, "int4": 4, "uint4": 4},
-    **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}
-# Strings and handles, whose bytes are not counted by elements.
-_OPAQUE = frozenset({"string", "resource", "variant"})
 
 
 @dataclass(frozen=True)
@@ -106,10 +100,8 @@ class _Reader:
         self._path = path
         self._entries = 0
         self._text_bytes = 0
-        self._builtins = {
-            code: name for name, code in vars(self._schema.BuiltinOperator).items() if isinstance(code, int)
-        }
-        self._types = {code: name.lower() for name, code in vars(self._schema.TensorType).items() if isinstance(code, int)}
+        self._builtins = _names(self._schema.BuiltinOperator)
+        self._types = {code: name.lower() for code, name in _names(self._schema.TensorType).items()}
 
     def flat(self) -> Flat:
         model = self._schema.Model.GetRootAs(self._data, 0)
@@ -171,8 +163,8 @@ class _Reader:
             scales=int(quantization.ScaleLength()) if quantization is not None else 0,
             sparse=tensor.Sparsity() is not None,
         )
-        if stored is not None and dtype not in _OPAQUE and not result.sparse:
-            needed = (result.elements * _BITS[dtype] + 7) // 8
+        if stored is not None and not result.sparse:
+            needed = (result.elements * bits_of(dtype) + 7) // 8
             if needed > buffers[stored]:
                 raise self._damaged(
                     f"the tensor {name[:120]!r} needs {needed} bytes; its buffer holds {buffers[stored]}"
@@ -249,3 +241,7 @@ class _Reader:
 
     def _damaged(self, what: str) -> ModelError:
         return ModelError(f"{self._path}: {what}", _EXPORT_AGAIN)
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {code: name for name, code in vars(enumeration).items() if isinstance(code, int)}

@@ -128,7 +128,7 @@ def _ranges_by_tensor(data: bytes, done: list[Placed], ranges: Ranges) -> dict[s
     for item in done:
         low, high = ranges.of(item.layer.output if item.fused else item.layer.node)
         for name, (new_low, new_high) in (
-            (item.input, ranges.of(item.layer.input)),
+            (item.input, ranges.of(item.value_in)),
             (item.output, (low * item.gain, high * item.gain)),
         ):
             old_low, old_high = merged.get(name, (new_low, new_high))

@@ -14,6 +14,7 @@ from compress.model.layers import Layer, held_names, layers
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed
 from compress.runtimes.onnxruntime.attention import translations
+from compress.runtimes.onnxruntime.edit import name_outside
 from compress.runtimes.quiet import quiet
 
 OPSET = 20
@@ -32,6 +33,8 @@ def export(model: Model) -> Lowered:
     require("onnx", why="ONNX Runtime targets")
     require("onnxscript", why="ONNX Runtime targets")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    inputs = tuple(item.name for item in model.signature.inputs)
+    outputs = tuple(item.name for item in model.signature.outputs)
     try:
         with quiet():
             program = torch.onnx.export(
@@ -40,8 +43,9 @@ def export(model: Model) -> Lowered:
                 dynamo=True,
                 opset_version=OPSET,
                 verbose=False,
-                input_names=[item.name for item in model.signature.inputs],
-                output_names=[item.name for item in model.signature.outputs],
+                # Names that nothing inside has; the real ones come when all values are known.
+                input_names=[f"{number}.input" for number in range(len(inputs))],
+                output_names=[f"{number}.output" for number in range(len(outputs))],
                 custom_translation_table=translations(model.program),
             )
     except Exception as error:
@@ -52,13 +56,14 @@ def export(model: Model) -> Lowered:
         ) from error
     assert program is not None
     proto = program.model_proto
+    name_outside(proto, inputs, outputs)
     placed, missing = _place(model, proto)
     _anonymise(proto)
     return Lowered(
         data=proto.SerializeToString(),
         suffix=".onnx",
-        inputs=tuple(item.name for item in proto.graph.input),
-        outputs=tuple(item.name for item in proto.graph.output),
+        inputs=inputs,
+        outputs=outputs,
         placed=placed,
         missing=missing,
     )

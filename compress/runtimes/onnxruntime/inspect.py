@@ -24,7 +24,7 @@ from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weight
 
 MAX_NODES = 1_000_000
 _EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
-_UNORDERED = "its operators are not in the order that ONNX requires (each behind those that it reads); ONNX Runtime sorts them"
+_UNORDERED = "its operators are not in the order that ONNX requires, which ONNX Runtime takes all the same"
 # What reading a damaged graph can raise in Python; native code runs in a process of its own.
 _GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
@@ -50,9 +50,11 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
         beside = _without_weights(model, path)
         model, functions = _inlined(model, run)
         order = (_UNORDERED,) if sort_nodes(model.graph) else ()
-        info = _describe(model, one_row(model, run), identity)
+        # Functions that could not be expanded would stall the inference of shapes as well.
+        info = _describe(model, None if model.functions else one_row(model, run), identity)
     except (*_GARBAGE, decode_error) as error:
-        raise ModelError(f"{path}: it cannot be read: {type(error).__name__}: {str(error)[:200]}", _EXPORT_AGAIN) from error
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ModelError(f"{path}: it cannot be read: {what}", _EXPORT_AGAIN) from error
     return replace(info, notes=(*info.notes, *order, *functions, *beside))
 
 
@@ -134,9 +136,11 @@ def _notes(model: Any, inferred: Any | None, walk: Walk) -> tuple[str, ...]:
     if integer:
         notes.append(f"already quantized: {', '.join(integer)}")
     if walk.quantized_weights:
-        notes.append(f"{walk.quantized_weights} QuantizeLinear on stored weights: they are quantized when the file is opened")
+        notes.append(f"{walk.quantized_weights} QuantizeLinear on weights: they are quantized when the file is opened")
     if walk.widened:
         notes.append(f"float16 weights widened by {walk.widened} Cast; arithmetic is float32")
+    if walk.tree_nodes:
+        notes.append(f"decision trees of {walk.tree_nodes} nodes, not counted as parameters")
     if walk.subgraphs:
         notes.append(f"{walk.subgraphs} subgraphs, each counted once")
     others = dynamic_names(model.graph)

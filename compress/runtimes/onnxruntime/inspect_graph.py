@@ -35,7 +35,8 @@ class Constant:
     @property
     def is_parameter(self) -> bool:
         """Whether it is a weight, a bias or a table: no single number, scale, index, shape or mask."""
-        return not self.is_scale and bool(self.tensor.shape) and (self.tensor.dtype not in NO_PARAMETERS or self.is_bias)
+        counted = self.tensor.dtype not in NO_PARAMETERS or self.is_bias
+        return counted and not self.is_scale and bool(self.tensor.shape)
 
     @property
     def is_weight(self) -> bool:
@@ -58,6 +59,7 @@ class Walk:
     quantized_weights: int = 0
     widened: int = 0
     subgraphs: int = 0
+    tree_nodes: int = 0
 
     def graph(self, graph: Any, inferred: Any | None) -> None:
         """Walks a graph and everything inside it.
@@ -97,6 +99,8 @@ class Walk:
             held[text(node.output[0])] = reads[0]
             return
         self.quantized_activations += kind == "QuantizeLinear"
+        if kind.startswith("TreeEnsemble"):
+            self.tree_nodes += sum(len(item.ints) for item in node.attribute if item.name == "nodes_featureids")
         weight = next((item for item in reads if item is not None and item.is_weight), None)
         if weight is not None and kind in SCHEMES and is_integer_weight(weight.tensor.dtype):
             self.schemes[SCHEMES[kind]] += weight.tensor.elements

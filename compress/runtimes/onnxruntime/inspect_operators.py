@@ -12,44 +12,61 @@ from typing import Any
 from compress.runtimes.onnxruntime.inspect_shapes import Shapes
 
 # Inputs that are scales, zero points and tables of them: part of a quantization, no parameters.
-SCALES: dict[str, frozenset[int]] = {
-    **{name: frozenset({1, 2}) for name in ("QuantizeLinear", "DequantizeLinear")},
-    **{name: frozenset({1, 2, 4, 5, 6, 7}) for name in ("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul")},
-    **{name: frozenset({2, 3}) for name in ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul")},
-    **{name: frozenset({1, 2, 3, 4}) for name in ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax")},
-    **{name: frozenset({1, 2, 3, 4}) for name in ("QLinearAveragePool", "QLinearGlobalAveragePool")},
-    "MatMulIntegerToFloat": frozenset({2, 3, 4, 5}),
-    "MatMulNBits": frozenset({2, 3, 4}),
-    "QGemm": frozenset({1, 2, 4, 5, 7, 8}),
-    "QAttention": frozenset({3, 4, 6, 7}),
+SCALES: dict[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "QLinearAdd": (1, 2, 4, 5, 6, 7),
+    "QLinearMul": (1, 2, 4, 5, 6, 7),
+    "QLinearSigmoid": (1, 2, 3, 4),
+    "QLinearLeakyRelu": (1, 2, 3, 4),
+    "QLinearSoftmax": (1, 2, 3, 4),
+    "QLinearAveragePool": (1, 2, 3, 4),
+    "QLinearGlobalAveragePool": (1, 2, 3, 4),
+    "QGemm": (1, 2, 4, 5, 7, 8),
+    "QAttention": (3, 4, 6, 7),
+    "MatMulInteger": (2, 3),
+    "ConvInteger": (2, 3),
+    "DynamicQuantizeMatMul": (2, 3),
+    "MatMulIntegerToFloat": (2, 3, 4, 5),
+    "MatMulNBits": (2, 3, 4),
 }
 # Where an int32 constant is a quantized bias.
-BIASES: dict[str, int] = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
+BIASES = {"DequantizeLinear": 0, "QLinearConv": 8, "QGemm": 6}
 # Operators that pass a constant on in another form: a weight behind them is still that weight.
 FORWARDING = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Reshape", "Identity"})
 # Integer weights behind DequantizeLinear: what that means depends on whether activations are quantized too.
 DEQUANTIZED = "DequantizeLinear"
 # How an operator uses the integer weights that it reads.
 SCHEMES = {
-    **{name: "dynamic" for name in ("MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")},
-    **{name: "dynamic" for name in ("QAttention", "DynamicQuantizeLSTM")},
-    **{name: "QOperator" for name in ("QLinearConv", "QLinearMatMul", "QGemm")},
-    **{name: "weight only" for name in ("MatMulNBits", "GatherBlockQuantized")},
+    "MatMulInteger": "dynamic",
+    "ConvInteger": "dynamic",
+    "DynamicQuantizeMatMul": "dynamic",
+    "MatMulIntegerToFloat": "dynamic",
+    "QAttention": "dynamic",
+    "DynamicQuantizeLSTM": "dynamic",
+    "QLinearConv": "QOperator",
+    "QLinearMatMul": "QOperator",
+    "QGemm": "QOperator",
+    "MatMulNBits": "weight only",
+    "GatherBlockQuantized": "weight only",
 }
 # Of ONNX Runtime's own operators, those that multiply no matrices.
 _NO_PRODUCTS = frozenset(
     {
-        *("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization", "SimplifiedLayerNormalization"),
-        *("SkipSimplifiedLayerNormalization", "EmbedLayerNormalization", "BiasSoftmax", "RotaryEmbedding"),
-        *("QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
-        *("QLinearLeakyRelu", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearReduceMean"),
+        *("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "BiasSoftmax", "SkipLayerNormalization"),
+        *("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization", "EmbedLayerNormalization"),
+        *("RotaryEmbedding", "QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearMul"),
+        *("QLinearSigmoid", "QLinearSoftmax", "QLinearLeakyRelu", "QLinearAveragePool"),
+        *("QLinearGlobalAveragePool", "QLinearConcat", "QLinearReduceMean"),
     }
 )
 _TREES_AND_TABLES = frozenset(
     {
-        *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Scaler", "Normalizer", "Imputer", "ZipMap"),
-        *("LabelEncoder", "CategoryMapper", "OneHotEncoder", "FeatureVectorizer", "ArrayFeatureExtractor", "Binarizer"),
-        *("CastMap", "DictVectorizer"),
+        *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Scaler", "Normalizer"),
+        *("Imputer", "ZipMap", "LabelEncoder", "CategoryMapper", "OneHotEncoder", "FeatureVectorizer"),
+        *("ArrayFeatureExtractor", "Binarizer", "CastMap", "DictVectorizer"),
     }
 )
 
@@ -196,14 +213,28 @@ def _multi_head_attention(call: _Call) -> int:
 
 
 _RULES: dict[str, Callable[[_Call], int]] = {
-    **{name: _convolution(1) for name in ("Conv", "FusedConv", "ConvInteger", "NhwcFusedConv", "DeformConv")},
+    "Conv": _convolution(1),
+    "FusedConv": _convolution(1),
+    "NhwcFusedConv": _convolution(1),
+    "DeformConv": _convolution(1),
+    "ConvInteger": _convolution(1),
     "QLinearConv": _convolution(3),
     "ConvTranspose": _transposed_convolution,
-    **{name: _product for name in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "QGemm", "QLinearMatMul", "MatMulInteger")},
-    **{name: _product for name in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")},
+    "MatMul": _product,
+    "Gemm": _product,
+    "FusedMatMul": _product,
+    "FusedGemm": _product,
+    "QGemm": _product,
+    "QLinearMatMul": _product,
+    "MatMulInteger": _product,
+    "MatMulIntegerToFloat": _product,
+    "DynamicQuantizeMatMul": _product,
     "MatMulNBits": _narrow_product,
     "Einsum": _einsum,
-    **{name: _recurrent for name in ("LSTM", "GRU", "RNN")},
-    **{name: _attention for name in ("Attention", "QAttention")},
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "Attention": _attention,
+    "QAttention": _attention,
     "MultiHeadAttention": _multi_head_attention,
 }

@@ -1,4 +1,4 @@
-"""Nodes in the order that ONNX requires. ONNX Runtime takes any order and its quantizers write one; onnx itself does not."""
+"""Nodes in the order that ONNX requires. ONNX Runtime takes any order, and its quantizers write one; onnx does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sort_nodes(graph: Any) -> bool:
     Returns:
         Whether anything was out of order.
     """
-    changed = any([sort_nodes(inner) for inner in graphs_of(graph.node)])
+    changed = sum(sort_nodes(inner) for inner in graphs_of(graph.node)) > 0
     nodes = list(graph.node)
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     before = [{makers[name] for name in _reads(node) if name in makers} for node in nodes]

@@ -22,13 +22,28 @@ _TIMEOUT_S = 20
 _MAX_MEMORY_BYTES = 2 << 30
 # Operators of ONNX Runtime as standard ones of the same shape: name -> (standard name, which inputs are kept).
 _STAND_INS: dict[str, tuple[str, tuple[int, ...]]] = {
-    **{name: ("Identity", (0,)) for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization")},
-    **{name: ("Identity", (0,)) for name in ("SkipSimplifiedLayerNormalization", "SimplifiedLayerNormalization")},
-    **{name: ("Identity", (0,)) for name in ("QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax", "BiasSoftmax")},
-    **{name: ("Identity", (0,)) for name in ("DequantizeLinear", "QuantizeLinear", "MultiHeadAttention")},
-    **{"FusedConv": ("Conv", (0, 1, 2)), "FusedGemm": ("Gemm", (0, 1, 2)), "QGemm": ("Gemm", (0, 3))},
-    **{"QLinearAdd": ("Add", (0, 3)), "QLinearMul": ("Mul", (0, 3)), "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,))},
-    **{name: ("MatMul", (0, 1)) for name in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")},
+    "BiasGelu": ("Identity", (0,)),
+    "FastGelu": ("Identity", (0,)),
+    "Gelu": ("Identity", (0,)),
+    "QuickGelu": ("Identity", (0,)),
+    "BiasSoftmax": ("Identity", (0,)),
+    "SkipLayerNormalization": ("Identity", (0,)),
+    "SimplifiedLayerNormalization": ("Identity", (0,)),
+    "SkipSimplifiedLayerNormalization": ("Identity", (0,)),
+    "MultiHeadAttention": ("Identity", (0,)),
+    "DequantizeLinear": ("Identity", (0,)),
+    "QuantizeLinear": ("Identity", (0,)),
+    "QLinearLeakyRelu": ("Identity", (0,)),
+    "QLinearSigmoid": ("Identity", (0,)),
+    "QLinearSoftmax": ("Identity", (0,)),
+    "QLinearAdd": ("Add", (0, 3)),
+    "QLinearMul": ("Mul", (0, 3)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    "FusedConv": ("Conv", (0, 1, 2)),
+    "FusedGemm": ("Gemm", (0, 1, 2)),
+    "QGemm": ("Gemm", (0, 3)),
+    "DynamicQuantizeMatMul": ("MatMul", (0, 1)),
+    "MatMulIntegerToFloat": ("MatMul", (0, 1)),
 }
 
 

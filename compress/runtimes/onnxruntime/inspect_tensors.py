@@ -8,21 +8,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compress.errors import ModelError, UnsafeFileError
-from compress.model.fileinfo import StoredTensor
+from compress.model.fileinfo import StoredTensor, bits_of
 
 MAX_RANK = 64
 # Small constants are what shapes are computed from; the rest is weights.
 _KEPT_ELEMENTS = 64
 _EXPORT_AGAIN = "export or copy the model again; the file is damaged."
 _EXTERNAL = 1
-# onnx.TensorProto.DataType: number -> (name, bits of an element); strings have no fixed length.
-_DTYPES: dict[int, tuple[str, int]] = {
-    **{1: ("float32", 32), 2: ("uint8", 8), 3: ("int8", 8), 4: ("uint16", 16), 5: ("int16", 16), 6: ("int32", 32)},
-    **{7: ("int64", 64), 8: ("string", 0), 9: ("bool", 8), 10: ("float16", 16), 11: ("float64", 64), 12: ("uint32", 32)},
-    **{13: ("uint64", 64), 14: ("complex64", 64), 15: ("complex128", 128), 16: ("bfloat16", 16)},
-    **{17: ("float8e4m3fn", 8), 18: ("float8e4m3fnuz", 8), 19: ("float8e5m2", 8), 20: ("float8e5m2fnuz", 8)},
-    **{21: ("uint4", 4), 22: ("int4", 4), 23: ("float4e2m1", 4), 24: ("float8e8m0", 8), 25: ("uint2", 2), 26: ("int2", 2)},
-}
+# In the order of onnx.TensorProto.DataType, from 1 on.
+_DTYPES = (
+    *("float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16"),
+    *("float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn"),
+    *("float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0"),
+    *("uint2", "int2"),
+)
+_CONTENTS = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 
 
 def text(name: str | bytes) -> str:
@@ -32,7 +32,7 @@ def text(name: str | bytes) -> str:
 
 def dtype_name(number: int) -> str:
     """Returns the name of an `onnx.TensorProto.DataType`, `type 99` for one that is not known."""
-    return _DTYPES[number][0] if number in _DTYPES else f"type {number}"
+    return _DTYPES[number - 1] if 1 <= number <= len(_DTYPES) else f"type {number}"
 
 
 def graphs_of(nodes: Any) -> Iterator[Any]:
@@ -73,20 +73,20 @@ class Constants:
     def _check(self, tensor: Any) -> None:
         where = f"{self._path}: the constant {text(tensor.name)[:120]!r}"
         dims = shape_of(tensor)
-        if tensor.data_type not in _DTYPES:
+        dtype = dtype_name(tensor.data_type)
+        if dtype not in _DTYPES:
             raise ModelError(f"{where} has the unknown data type {tensor.data_type}", "update the package onnx.")
         if len(dims) > MAX_RANK or min(dims, default=0) < 0:
             raise ModelError(f"{where} has an impossible shape ({len(dims)} dimensions)", _EXPORT_AGAIN)
         elements = math.prod(dims)
-        _, bits = _DTYPES[tensor.data_type]
-        needed = (elements * bits + 7) // 8
+        needed = (elements * bits_of(dtype) + 7) // 8
         if tensor.data_location == _EXTERNAL:
             self._check_external(tensor, needed, where)
         elif tensor.HasField("raw_data"):
             if len(tensor.raw_data) != needed:
                 raise _mismatch(where, dims, needed, len(tensor.raw_data), "bytes")
         else:
-            wanted, held = _typed_lengths(tensor, elements, bits)
+            wanted, held = _typed_lengths(tensor, dtype, elements)
             if held != wanted:
                 raise _mismatch(where, dims, wanted, held, "values")
 
@@ -119,7 +119,9 @@ def tensors_of(nodes: Any, graph: Any | None = None) -> Iterator[Any]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for sparse in (*([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else ()), *attribute.sparse_tensors):
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            for sparse in attribute.sparse_tensors:
                 yield from (sparse.values, sparse.indices)
     for inner in graphs_of(nodes):
         yield from tensors_of(inner.node, inner)
@@ -129,10 +131,8 @@ def drop_weights(nodes: Any, graph: Any | None = None) -> None:
     """Takes the content out of every constant that no shape is computed from; type and shape stay."""
     for tensor in tensors_of(nodes, graph):
         if math.prod(shape_of(tensor)) > _KEPT_ELEMENTS or tensor.data_location == _EXTERNAL:
-            for field in ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data"):
-                tensor.ClearField(field)
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
+            for name in (*_CONTENTS, "external_data", "data_location"):
+                tensor.ClearField(name)
 
 
 def constants_of(graph: Any) -> Iterator[StoredTensor]:
@@ -178,18 +178,18 @@ def _sparse(name: str, sparse: Any) -> StoredTensor:
     return StoredTensor(name, dtype_name(values.data_type), shape_of(sparse), math.prod(shape_of(values)))
 
 
-def _typed_lengths(tensor: Any, elements: int, bits: int) -> tuple[int, int]:
+def _typed_lengths(tensor: Any, dtype: str, elements: int) -> tuple[int, int]:
     """Returns how many entries a tensor's typed field needs and has. Source: onnx.proto, message TensorProto."""
-    name, _ = _DTYPES[tensor.data_type]
-    if name in ("float32", "complex64"):
+    bits = bits_of(dtype)
+    if dtype in ("float32", "complex64"):
         return elements * (bits // 32), len(tensor.float_data)
-    if name in ("float64", "complex128"):
+    if dtype in ("float64", "complex128"):
         return elements * (bits // 64), len(tensor.double_data)
-    if name == "int64":
+    if dtype == "int64":
         return elements, len(tensor.int64_data)
-    if name in ("uint32", "uint64"):
+    if dtype in ("uint32", "uint64"):
         return elements, len(tensor.uint64_data)
-    if name == "string":
+    if dtype == "string":
         return elements, len(tensor.string_data)
     # One entry holds one element, or one byte of elements narrower than a byte.
     return (elements * min(bits, 8) + 7) // 8, len(tensor.int32_data)
@@ -219,7 +219,8 @@ def _external_size(path: Path, location: str, where: str) -> int:
         if place.is_file():
             return place.stat().st_size
     except OSError as error:
-        raise ModelError(f"{where}: its data file {location[:200]!r} cannot be read ({error.strerror})", "check it.") from error
+        what = f"its data file {location[:200]!r} cannot be read ({error.strerror})"
+        raise ModelError(f"{where}: {what}", "check its permissions.") from error
     raise ModelError(
         f"{where}: its data file {location[:200]!r} is missing", "copy the data file beside the model, under that name."
     )

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.errors import InternalError, LoweringError
 from compress.model.layers import MULTIPLYING
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed, chosen, outcomes
+from compress.runtimes.base import Lowered, Placed, chosen, matched, outcomes
 from compress.runtimes.calibrate import Ranges
+from compress.runtimes.onnxruntime.edit import keep_float_readers, share_transposed
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
@@ -25,6 +27,8 @@ _STATIC = {kind: "" for kind in ("linear", "addmm", "matmul", "conv1d", "conv2d"
 _DYNAMIC = {kind: "" for kind in ("linear", "addmm", "matmul")} | {
     kind: "ONNX Runtime's dynamic convolution is slower than float" for kind in MULTIPLYING if "conv" in kind
 }
+# Below this many elements a cast costs more bytes than it saves.
+_SMALLEST = 64
 
 
 def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
@@ -40,9 +44,10 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
     """
     require("onnxruntime.quantization", why="int8 for ONNX Runtime")
     if scheme.dtype == "float16":
-        return _float16(lowered)
+        return _float16(lowered, scheme)
     supported = _STATIC if scheme.activations == "static" else _DYNAMIC
     done, reasons = chosen(lowered, scheme, supported)
+    done = _without_scaled(lowered, done, reasons, scheme)
     seven_bits = target.cpu == "any"
     try:
         if scheme.activations == "static":
@@ -56,6 +61,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
             f"ONNX Runtime's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
             "exclude the layer it names, or leave the scheme out.",
         ) from error
+    done = _realised(data, done, reasons, scheme)
     notes = [f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every x86 CPU)" if seven_bits else "")]
     if ranges is not None and scheme.activations == "static":
         notes.append(f"activations uint8, ranges: {ranges.source}")
@@ -64,25 +70,69 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
     return replace(lowered, data=data, outcomes=outcomes(lowered, done, "int8", reasons), notes=tuple(notes))
 
 
+def _without_scaled(
+    lowered: Lowered, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme
+) -> list[Placed]:
+    """Leaves out products with a factor of their own: the static kernel ignores beta, the dynamic one takes neither."""
+    import onnx
+
+    factors = {
+        node.name: {item.name: item.f for item in node.attribute if item.name in ("alpha", "beta")}
+        for node in onnx.load_from_string(lowered.data).graph.node
+        if node.op_type == "Gemm"
+    }
+    scaled = {name for name, given in factors.items() if any(value != 1 for value in given.values())}
+    return _without(done, scaled, "ONNX Runtime has no integer kernel for a product with factors", reasons, scheme)
+
+
+def _realised(data: bytes, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> list[Placed]:
+    """Believes the file, not the quantizer, which skips what it cannot do without a word."""
+    import onnx
+
+    graph = onnx.load_from_string(data).graph
+    if scheme.activations == "static":
+        integer = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+        found = {node.name for node in graph.node if len(node.input) > 1 and integer.issuperset(node.input[:2])}
+    else:
+        quantized = {node.name.removesuffix("_quant") for node in graph.node if node.op_type == "MatMulInteger"}
+        found = quantized | {name.removesuffix("_MatMul") for name in quantized}
+    left = {item.node for item in done} - found
+    return _without(done, left, "ONNX Runtime's quantizer left it in float", reasons, scheme)
+
+
+def _without(
+    done: list[Placed], nodes: set[str], why: str, reasons: dict[str, str], scheme: QuantScheme
+) -> list[Placed]:
+    reasons.update({item.layer.name: why for item in done if item.node in nodes})
+    kept = [item for item in done if item.node not in nodes]
+    if not kept:
+        raise LoweringError(f"the scheme {scheme.name!r} realises nothing: {why}", "leave it out.")
+    return kept
+
+
 def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, seven_bits: bool) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(data))
+    original = onnx.load_from_string(data)
+    proto = onnx.shape_inference.infer_shapes(original)
     kinds = {node.name: node.op_type for node in proto.graph.node}
+    weights = {node.name: node.input[1] for node in proto.graph.node if len(node.input) > 1}
     found: dict[str, tuple[float, float]] = {}
     nodes: list[str] = []
+    behind: set[str] = set()
     for item in done:
         nodes.append(item.node)
-        found[item.input] = ranges.of(item.layer.input)
+        found[item.input] = ranges.of(item.value_in)
         if kinds[item.node] == "Conv":
             if item.activation is not None:
                 nodes.append(item.activation)
                 found[item.output] = ranges.of(item.layer.output)
             output = next(node.output[0] for node in proto.graph.node if node.name == item.node)
             found[output] = ranges.of(item.layer.node)
+            behind |= {output, item.output}
     with quiet():
         quantizer = QDQQuantizer(
             proto,
@@ -107,6 +157,8 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
             },
         )
         quantizer.quantize_model()
+    tensors = {item.input for item in done} - behind | {weights[item.node] for item in done}
+    keep_float_readers(quantizer.model.model, original, nodes, sorted(tensors))
     return _serialized(quantizer.model.model)
 
 
@@ -115,6 +167,7 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     proto = onnx.load_from_string(data)
+    share_transposed(proto)
     kinds = {node.name: node.op_type for node in proto.graph.node}
     nodes = [item.node for item in done]
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder, quiet():
@@ -133,15 +186,19 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
         return _serialized(onnx.load(path))
 
 
-def _float16(lowered: Lowered) -> Lowered:
+def _float16(lowered: Lowered, scheme: QuantScheme) -> Lowered:
+    """Halves every large tensor but those that a layer reads which the scheme leaves out."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     proto = onnx.load_from_string(lowered.data)
+    read = {node.name: set(node.input) for node in proto.graph.node}
+    reasons = matched(lowered, scheme)
+    left_out = {name for item in lowered.placed if reasons[item.layer.name] for name in read[item.node]}
     casts, kept = [], []
     for initializer in proto.graph.initializer:
         array = numpy_helper.to_array(initializer)
-        if initializer.data_type != TensorProto.FLOAT or array.size < 64 or np.abs(array).max() > np.finfo(np.float16).max:
+        if initializer.name in left_out or initializer.data_type != TensorProto.FLOAT or not _halves(array):
             kept.append(initializer)
             continue
         half = numpy_helper.from_array(array.astype(np.float16), f"{initializer.name}.half")
@@ -149,23 +206,30 @@ def _float16(lowered: Lowered) -> Lowered:
         casts.append(
             helper.make_node("Cast", [half.name], [initializer.name], name=f"{initializer.name}.cast", to=TensorProto.FLOAT)
         )
-    if not casts:
-        raise LoweringError("the scheme 'float16' realises nothing: no float weight of 64 elements or more", "leave it out.")
     halved = {node.output[0] for node in casts}
+    done = [item for item in lowered.placed if read[item.node] & halved]
+    small = f"its weight has fewer than {_SMALLEST} elements, or values that float16 cannot hold"
+    reasons = {layer.name: why for layer, why in lowered.missing} | {
+        item.layer.name: reasons[item.layer.name] or small for item in lowered.placed
+    }
+    if not done:
+        why = "; ".join(sorted(set(reasons.values()))) or "the model has no layer with a weight"
+        raise LoweringError(f"the scheme {scheme.name!r} realises nothing: {why}", "leave it out.")
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     nodes = [*casts, *proto.graph.node]
-    weights = {node.name: set(node.input) for node in proto.graph.node}
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    done = [item for item in lowered.placed if weights[item.node] & halved]
-    reasons = {item.layer.name: "its weight has fewer than 64 elements" for item in lowered.placed}
     return replace(
         lowered,
         data=_serialized(proto),
         outcomes=outcomes(lowered, done, "float16", reasons),
         notes=("weights stored as float16 and widened when the file is opened; arithmetic is float32",),
     )
+
+
+def _halves(array: NDArray[Any]) -> bool:
+    return array.size >= _SMALLEST and float(np.abs(array).max()) <= float(np.finfo(np.float16).max)
 
 
 def _serialized(proto: Any) -> bytes:

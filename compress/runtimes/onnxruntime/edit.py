@@ -1,0 +1,122 @@
+"""What the exporter and the quantizers leave wrong in a graph, put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def name_outside(proto: Any, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Gives the graph's inputs and outputs their names; inner values that have such a name get another one.
+
+    The exporter renames outputs without a look at the values inside, which are called `relu`, `linear` and so on.
+    """
+    graph = proto.graph
+    outside = dict(zip((item.name for item in (*graph.input, *graph.output)), (*inputs, *outputs), strict=True))
+    known = {*_values(graph), *outside.values()}
+    inner = {}
+    for name in _values(graph):
+        if name in outside.values() and name not in outside:
+            inner[name] = _unused(name, known)
+    _rename(graph, outside | inner)
+
+
+def share_transposed(proto: Any) -> None:
+    """Transposes a weight that several `Gemm(transB=1)` read once, for all of them.
+
+    ONNX Runtime's dynamic quantizer turns each of these nodes into a `MatMul` and transposes its weight in place, so
+    that a second reader gets it transposed twice, and a third kind of reader (a look-up) the wrong way round.
+    """
+    from onnx import numpy_helper
+
+    graph = proto.graph
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in set(node.input):
+            readers.setdefault(name, []).append(node)
+    known = {*_values(graph)}
+    for initializer in list(graph.initializer):
+        reading = readers.get(initializer.name, [])
+        flipped = [node for node in reading if _transposes(node, initializer.name)]
+        if not flipped or len(reading) == 1:
+            continue
+        name = _unused(initializer.name, known)
+        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(initializer).T.copy(), name))
+        for node in flipped:
+            node.input[1] = name
+            next(item for item in node.attribute if item.name == "transB").i = 0
+        if len(flipped) == len(reading):
+            graph.initializer.remove(initializer)
+
+
+def keep_float_readers(proto: Any, original: Any, quantized: Iterable[str], tensors: Iterable[str]) -> None:
+    """Lets the nodes that were not asked for read what they read before: the float value, not its integer rounding.
+
+    The quantizer hands the rounded value of a tensor to every reader. A residual, a normalisation, an index computed
+    from a raw feature or a look-up in a shared table would lose digits without a word.
+
+    Args:
+        proto: The quantized graph.
+        original: The float graph.
+        quantized: Names of the nodes that were to be quantized.
+        tensors: Inputs and weights of these nodes, as `original` names them.
+    """
+    graph = proto.graph
+    asked = set(quantized)
+    held = {item.name: item for item in original.graph.initializer}
+    outputs = {item.name for item in graph.output}
+    for tensor in tensors:
+        dequantized = f"{tensor}_DequantizeLinear_Output"
+        if tensor in outputs and tensor not in {item.name for item in graph.input}:
+            # An output of the graph kept its name behind the rounding; the exact value gets it back.
+            _rename(graph, {tensor: dequantized, f"{tensor}_QuantizeLinear_Input": tensor}, outside=False)
+        exact = [node for node in graph.node if node.name not in asked and dequantized in node.input]
+        for node in exact:
+            node.input[:] = [tensor if name == dequantized else name for name in node.input]
+        if exact and tensor in held and tensor not in {item.name for item in graph.initializer}:
+            graph.initializer.append(held[tensor])
+
+
+def _transposes(node: Any, weight: str) -> bool:
+    given = {item.name: item for item in node.attribute}
+    return (
+        node.op_type == "Gemm"
+        and list(node.input).index(weight) == 1
+        and "transB" in given
+        and given["transB"].i == 1
+    )
+
+
+def _values(graph: Any) -> list[str]:
+    """Every name of a value in a graph and in the graphs inside it."""
+    names = [item.name for item in (*graph.input, *graph.initializer)]
+    for node in graph.node:
+        names += [name for name in node.output if name]
+        for inner in _inside(node):
+            names += _values(inner)
+    return names
+
+
+def _unused(name: str, known: set[str]) -> str:
+    """A name like the given one that no value has; it is known from now on."""
+    number = 1
+    while f"{name}.{number}" in known:
+        number += 1
+    known.add(f"{name}.{number}")
+    return f"{name}.{number}"
+
+
+def _rename(graph: Any, names: Mapping[str, str], *, outside: bool = True) -> None:
+    """Renames values wherever they are written or read, all at once; `outside` in inputs and outputs, too."""
+    if outside:
+        for item in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+            item.name = names.get(item.name, item.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for inner in _inside(node):
+            _rename(inner, names)
+
+
+def _inside(node: Any) -> list[Any]:
+    return [inner for item in node.attribute for inner in ([item.g] if item.HasField("g") else list(item.graphs))]
