@@ -4,17 +4,19 @@
    is INCONCLUSIVE between the two, with the number of rows that would settle it (non-inferiority).
 2. Every other rule is a bound on one figure: within it PASS, beyond it FAIL.
 3. A figure that a rule needs and that is missing or not finite is INCOMPARABLE, never a pass.
+4. Every task of a candidate is judged; with several, rules and reasons name the task.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from compress.evidence import Candidate, GateStatus, Metric, RuleResult, TargetEvidence, Verdict
 from compress.recipe import GateConfig
-from compress.search.wording import decimals_for, percent, span
+from compress.search.wording import decimals_for, has_several_tasks, of_task, percent, span, title
 from compress.target import Budgets
 
 _ORDER: tuple[GateStatus, ...] = ("PASS", "INCONCLUSIVE", "INCOMPARABLE", "FAIL")
@@ -23,25 +25,39 @@ EXIT_CODES: dict[GateStatus, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "I
 # Beyond this nobody collects rows: the estimate lies on the margin, as far as anyone can tell.
 _ROWS_MAX = 10**12
 
+# The primary metrics of tasks that decide: there must be an agreement beside them.
+_OF_DECISIONS = ("auc", "top_1")
 
-def judge(candidate: Candidate, policy: GateConfig, budgets: Budgets) -> Verdict:
-    """Returns the verdict on one candidate: the worst of its rules, and all of them.
+
+def judge(
+    candidate: Candidate, policy: GateConfig, budgets: Budgets, margins: Mapping[str, float] = MappingProxyType({})
+) -> Verdict:
+    """Returns the verdict on one candidate: the worst of its rules, and all of them, the worst first.
 
     The reasons are predicates, to be read after the scheme's name: "loses 0.0061 AUC (0.0042-0.0080), more than
-    the margin 0.003".
+    the margin 0.003"; with several tasks "loses 0.0061 AUC of default (0.0042-0.0080), ...".
 
     Args:
         candidate: What was measured.
-        policy: Margins and bounds of the recipe.
+        policy: Margins and bounds of the recipe. A margin holds for the metric of its name in every task; a metric that
+            no task has is not gated.
         budgets: Hard bounds of the target.
+        margins: Task to the margin of its primary metric, for tasks that have their own instead of the policy's.
     """
     if candidate.error:
         rules: tuple[RuleResult, ...] = (
             RuleResult("measured", "INCOMPARABLE", f"could not be measured: {candidate.error}"),
         )
     else:
-        rules = (*_losses(candidate, policy), *_fidelity(candidate, policy), *_within_budgets(candidate, budgets))
-    return Verdict(worst(rule.status for rule in rules), rules)
+        rules = (
+            *_losses(candidate, policy, margins),
+            *_agreements(candidate, policy),
+            *_parities(candidate, policy),
+            *_within_budgets(candidate, budgets),
+        )
+    # A reason that is cut short must end after what failed, not after what is merely unsettled.
+    ordered = sorted(rules, key=lambda rule: _ORDER.index(rule.status), reverse=True)
+    return Verdict(worst(rule.status for rule in rules), tuple(ordered))
 
 
 def worst(statuses: Iterable[GateStatus]) -> GateStatus:
@@ -68,31 +84,40 @@ def _of_target(target: TargetEvidence) -> GateStatus:
     return worst([*held_back, "INCOMPARABLE"] if target.error else held_back)
 
 
-def _losses(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
-    margins = (
-        ("auc", "AUC", policy.auc_margin),
-        ("log_loss", "log-loss", policy.log_loss_margin),
-        ("brier", "Brier score", policy.brier_margin),
-        ("ks", "KS", policy.ks_margin),
-    )
-    for name, title, margin in margins:
+def _losses(candidate: Candidate, policy: GateConfig, margins: Mapping[str, float]) -> Iterator[RuleResult]:
+    several = has_several_tasks(candidate)
+    if not candidate.primary:
+        yield RuleResult("quality", "INCOMPARABLE", "has no quality beside a baseline: it was not measured")
+    for metric in candidate.metrics:
+        margin: float | None = getattr(policy, f"{metric.name}_margin", None)
+        if metric.primary:
+            margin = margins.get(metric.task, margin)
         if margin is not None:
-            yield RuleResult(f"{name}_margin", *_non_inferior(candidate.metric(name), title, margin))
+            name = of_task(title(metric.name), metric.task, several=several)
+            yield RuleResult(_rule(f"{metric.name}_margin", metric.task, several), *_non_inferior(metric, name, margin))
+    judged = {metric.task for metric in candidate.primary}
+    for task in margins:
+        if candidate.primary and task not in judged:
+            reason = f"has no quality of {task} beside a baseline: it was not measured"
+            yield RuleResult(_rule("quality", task, True), "INCOMPARABLE", reason)
 
 
-def _non_inferior(metric: Metric | None, title: str, margin: float) -> tuple[GateStatus, str]:
-    if metric is None:
-        return "INCOMPARABLE", f"has no {title} beside a baseline: it was not measured"
+def _rule(name: str, task: str, several: bool) -> str:
+    return f"{name}[{task}]" if several else name
+
+
+def _non_inferior(metric: Metric, name: str, margin: float) -> tuple[GateStatus, str]:
     if metric.value is None or metric.difference is None:
-        return "INCOMPARABLE", f"has no {title} beside a baseline: {metric.note or 'it is undefined on these rows'}"
+        return "INCOMPARABLE", f"has no {name} beside a baseline: {metric.note or 'it is undefined on these rows'}"
     if metric.interval is None:
-        return "INCONCLUSIVE", f"may lose {title}: {metric.note or 'the difference has no interval'}"
+        verb = "lose" if metric.higher_is_better else "add"
+        return "INCONCLUSIVE", f"may {verb} {name}: {metric.note or 'the difference has no interval'}"
     sign = -1 if metric.higher_is_better else 1
     loss = sign * metric.difference
     good, bad = sorted((sign * metric.interval.low, sign * metric.interval.high))
     if not all(math.isfinite(figure) for figure in (loss, good, bad)):
-        return "INCOMPARABLE", f"has a difference in {title} that is not finite"
-    said = _said(loss, good, bad, title, decimals_for(margin), higher_is_better=metric.higher_is_better)
+        return "INCOMPARABLE", f"has a difference in {name} that is not finite"
+    said = _said(loss, good, bad, name, decimals_for(margin), higher_is_better=metric.higher_is_better)
     if bad <= margin:
         return "PASS", f"{said}, within the margin {margin:g}"
     if good > margin:
@@ -105,12 +130,12 @@ def _non_inferior(metric: Metric | None, title: str, margin: float) -> tuple[Gat
     )
 
 
-def _said(loss: float, good: float, bad: float, title: str, decimals: int, *, higher_is_better: bool) -> str:
+def _said(loss: float, good: float, bad: float, name: str, decimals: int, *, higher_is_better: bool) -> str:
     """The loss or gain with its interval: "loses 0.0061 AUC (0.0042-0.0080)"."""
     if loss < 0:
         verb = "gains" if higher_is_better else "saves"
-        return f"{verb} {-loss:z.{decimals}f} {title} {span(-bad, -good, decimals)}"
-    return f"{'loses' if higher_is_better else 'adds'} {loss:z.{decimals}f} {title} {span(good, bad, decimals)}"
+        return f"{verb} {-loss:z.{decimals}f} {name} {span(-bad, -good, decimals)}"
+    return f"{'loses' if higher_is_better else 'adds'} {loss:z.{decimals}f} {name} {span(good, bad, decimals)}"
 
 
 def _rows_to_settle(rows: int, loss: float, good: float, bad: float, margin: float) -> int | None:
@@ -130,10 +155,26 @@ def _rows_to_settle(rows: int, loss: float, good: float, bad: float, margin: flo
     return max(rows + 1, math.ceil(needed / unit) * unit)
 
 
-def _fidelity(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
-    if policy.min_agreement > 0:
-        agreement = candidate.metric("agreement")
-        yield _AGREEMENT.judge(agreement.value if agreement else None, policy.min_agreement)
+def _agreements(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
+    """One rule a task that decides; a task without decisions (regression) has no agreement to bound."""
+    if policy.min_agreement <= 0:
+        return
+    several = has_several_tasks(candidate)
+    shares = {metric.task: metric.value for metric in candidate.metrics if metric.name == "agreement"}
+    deciding = {metric.task: None for metric in candidate.primary if metric.name in _OF_DECISIONS}
+    for task, share in (deciding | shares).items():
+        missing = of_task("has no agreement with the baseline's decisions", task, several=several)
+        bound = _Bound(
+            _rule("min_agreement", task, several),
+            f"decides {of_task('{} of the rows', task, several=several)} as the baseline does",
+            f"{missing}: it was not measured",
+            percent,
+            at_least=True,
+        )
+        yield bound.judge(share, policy.min_agreement)
+
+
+def _parities(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
     if policy.min_sqnr_db is None:
         return
     if not candidate.parity:
@@ -193,13 +234,6 @@ def _bytes(value: float) -> str:
     return f"{value:,.0f} bytes"
 
 
-_AGREEMENT = _Bound(
-    "min_agreement",
-    "decides {} of the rows as the baseline does",
-    "has no agreement with the baseline's decisions: it was not measured",
-    percent,
-    at_least=True,
-)
 _LATENCY = _Bound(
     "latency_ms",
     "takes {} a call (median)",

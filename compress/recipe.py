@@ -142,14 +142,16 @@ class TaskConfig(Strict):
 
     `output` and `label` default to the only one there is. `link` says what the output holds: `logit`,
     `probability`, or `auto`: a probability if every calibration row's output lies in [0, 1]. `cutoff` is the
-    probability from which a row counts as positive.
+    probability from which a row counts as positive (binary). `margin` replaces the gate's margin for this task's primary
+    metric: AUC, top-1 accuracy (multiclass) or R² (regression).
     """
 
-    kind: Literal["binary"] = "binary"
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
     output: str | None = None
     label: str | None = None
     link: Literal["auto", "logit", "probability"] = "auto"
     cutoff: float = Field(default=0.5, gt=0, lt=1)
+    margin: float | None = Field(default=None, ge=0)
 
 
 class PassConfig(Strict):
@@ -267,6 +269,7 @@ class Recipe(Strict):
     model: ModelConfig
     data: DataConfig
     task: TaskConfig = TaskConfig()
+    tasks: dict[str, TaskConfig] = {}
     passes: tuple[PassConfig, ...] = ()
     schemes: tuple[str, ...] = ("float32", "int8-static", "int8-dynamic")
     scheme: dict[str, SchemeOverride] = {}
@@ -290,6 +293,17 @@ class Recipe(Strict):
         if twice:
             raise ValueError(f"{twice[0]!r} is named twice")
         return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Recipe:
+        if self.tasks and self.task != TaskConfig():
+            raise ValueError("task and tasks say the same thing twice; keep one of them")
+        return self
+
+    @property
+    def questions(self) -> dict[str, TaskConfig]:
+        """Every task by its name; the only task has none."""
+        return dict(self.tasks) if self.tasks else {"": self.task}
 
     @model_validator(mode="after")
     def _schemes_exist(self) -> Recipe:

@@ -18,6 +18,9 @@ EXTRAS = {
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "litert",
     "pyarrow": "parquet",
+    "PIL": "images",
+    "transformers": "hf",
+    "tokenizers": "hf",
 }
 
 

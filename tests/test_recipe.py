@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
-import tomllib
 
 import pytest
 from hypothesis import given, settings
@@ -281,9 +279,3 @@ def _with(values, table, key):
     """A copy of nested tables in which one table, told by identity, has a key more."""
     copied = {name: _with(inner, table, key) if isinstance(inner, dict) else inner for name, inner in values.items()}
     return {**copied, key: 1} if values is table else copied
-
-
-def test_the_documented_example_is_a_recipe():
-    values = tomllib.loads(HEAD + BODY + "[calibration]\nrows = 64\n")
-    assert validate(Recipe, values, "x").calibration.rows == 64
-    assert math.isclose(sum(validate(Recipe, values, "x").data.split.fractions.values()), 1)

@@ -54,6 +54,8 @@ def command(
     """Write a commented recipe for MODEL (file.py:function or a .pt2), after checking that it loads with the data."""
     if out.exists() and not force:
         raise RecipeError(f"{out}: is there already", "give another name with --out, or --force to replace it.")
+    if not out.parent.is_dir():
+        raise RecipeError(f"{out}: there is no folder {out.parent}", "create it; paths in a recipe are relative to it.")
     # Resolved: `..` in a path goes up from where a link leads.
     folder = out.parent.resolve()
     values: dict[str, Any] = {
@@ -95,32 +97,36 @@ def _check(values: dict[str, Any], folder: Path) -> tuple[tuple[str, ...], str, 
     # Before the imports below, which load torch: a name that is wrong is told at once.
     _plan(values, folder)
     from compress.workflow.build import build_models
-    from compress.workflow.measure import take_holdout
+    from compress.workflow.holdout import only_label, take_holdout
 
     with Shown() as progress:
         progress.step("reading the data")
         try:
-            dataset, label = load_rows(_plan(values, folder))
-        except DataError:
-            found = _text_columns(values["data"], folder)
+            dataset, labels = load_rows(_plan(values, folder))
+        except DataError as error:
+            found = _text_columns(values["data"], folder) if _asks_for_categories(error) else {}
             if not found:
                 raise
             values["data"]["categories"] = found
-            dataset, label = load_rows(_plan(values, folder))
+            dataset, labels = load_rows(_plan(values, folder))
         models = build_models(_plan(values, folder), dataset, progress)
         outputs = tuple(item.name for item in models.original.signature.outputs)
         if len(outputs) > 1:
             values["task"] = {"output": outputs[0]}
-        holdout = take_holdout(models, label, _plan(values, folder))
-    info = models.dataset.info(label)
+        holdout = take_holdout(models, labels, _plan(values, folder))
+    info = models.dataset.info(only_label(labels))
     share = sum(info.positives.values()) / info.rows if info.positives else 0.0
-    return outputs, holdout.output, holdout.link, f"{info.rows:,} rows, {share:.1%} positive"
+    return outputs, holdout.questions[0].output, holdout.questions[0].link or "auto", f"{info.rows:,} rows, {share:.1%} positive"
 
 
 def _plan(values: dict[str, Any], folder: Path) -> Plan:
     from compress.workflow.plan import make_plan
 
     return make_plan(validate(Recipe, values, _WHERE), folder, _WHERE)
+
+
+def _asks_for_categories(error: DataError) -> bool:
+    return "data.categories" in error.hint
 
 
 def _text_columns(values: dict[str, Any], folder: Path) -> dict[str, list[str]]:
@@ -143,7 +149,7 @@ def _text_columns(values: dict[str, Any], folder: Path) -> dict[str, list[str]]:
         try:
             as_numbers(table[name], str(path))
         except DataError as error:
-            if "data.categories" not in error.hint:
+            if not _asks_for_categories(error):
                 continue
             found[name] = sorted(set(as_text(table[name].dropna()).tolist()))
             if len(found[name]) > _MAX_CATEGORIES:

@@ -10,7 +10,7 @@ import click
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--layers", is_flag=True, help="Also list every layer (.pt2).")
+@click.option("--layers", is_flag=True, help="Also list every layer, or every tensor of a weights file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 def command(file: Path, layers: bool, as_json: bool) -> int:
     """Describe FILE without running it: a .pt2, .onnx, .tflite, or a file of weights."""

@@ -34,7 +34,7 @@ def command(as_json: bool) -> int:
 
     table = Table(box=None, pad_edge=False)
     for column in ("target", "runtime", "host", "threads", "cpu", "description", "from"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("target", "runtime"))
     for name, origin, target, problem in rows:
         cells = (
             ("-", "-", "-", "-", problem)

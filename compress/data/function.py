@@ -1,8 +1,10 @@
 """A user's own function: `file.py:function`, called with `data.arguments`.
 
 It returns `{"inputs": {name: array}, "labels": {name: array}, "ids": array or None, "sensitive": {name: array} or
-None}`; `labels`, `ids` and `sensitive` may be left out. `data.label`, `data.labels` and `data.sensitive` choose among
-what it returns; without them all of it counts. A split column is one of its labels, groups or inputs.
+None, "splits": array or None}`; all but `inputs` may be left out. `data.label`, `data.labels` and `data.sensitive`
+choose among what it returns; without them all of it counts. `splits` names the split of each row and is read with
+`data.split.by = "column"`, `data.split.column = "splits"`; any split column may also be one of the labels, groups or
+inputs.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from compress.errors import DataError, did_you_mean
 from compress.recipe import DataConfig
 from compress.userfunction import call_function, load_function
 
-_KEYS = ("inputs", "labels", "ids", "sensitive")
+SPLIT_NAMES = "splits"
+_KEYS = ("inputs", "labels", "ids", "sensitive", SPLIT_NAMES)
 
 
 def load_function_data(config: DataConfig, folder: Path, *, where: str, seed_label: str | None) -> Dataset:
@@ -71,10 +74,26 @@ def _parts(config: DataConfig, returned: Any, where: str) -> Parts:
         sensitive={
             name: _pick(sensitive, name, "data.sensitive", config, where) for name in config.sensitive or sensitive
         },
-        split_column=None
-        if config.split.column is None
-        else _pick({**inputs, **labels, **sensitive}, config.split.column, "data.split.column", config, where),
+        split_column=_split_column(config, returned, {**inputs, **labels, **sensitive}, where),
     )
+
+
+def _split_column(
+    config: DataConfig, returned: Mapping[str, Any], known: Mapping[str, NDArray[Any]], where: str
+) -> NDArray[Any] | None:
+    names = returned.get(SPLIT_NAMES)
+    if names is not None:
+        # Whoever says which rows are for training must not see them tested without a word.
+        if config.split.by != "column":
+            raise DataError(
+                f'{where}: data.split.by = "{config.split.by}" deals the rows, but {config.source} returned their '
+                f"{SPLIT_NAMES}",
+                f'set data.split.by = "column" and data.split.column = "{SPLIT_NAMES}", or do not return them.',
+            )
+        known = {**known, SPLIT_NAMES: _array(config, SPLIT_NAMES, names)}
+    if config.split.column is None:
+        return None
+    return _pick(known, config.split.column, "data.split.column", config, where)
 
 
 def _arrays(config: DataConfig, returned: Mapping[str, Any], key: str) -> dict[str, NDArray[Any]]:
@@ -108,4 +127,7 @@ def _pick(known: Mapping[str, NDArray[Any]], name: str, key: str, config: DataCo
 
 
 def _shape() -> str:
-    return 'return {"inputs": {name: array}, "labels": {name: array}, "ids": array, "sensitive": {name: array}}.'
+    return (
+        'return {"inputs": {name: array}, "labels": {name: array}, "ids": array, "sensitive": {name: array}, '
+        '"splits": array}; all but "inputs" may be left out.'
+    )

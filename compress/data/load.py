@@ -9,11 +9,17 @@ from compress.data.files import check_file
 from compress.errors import DataError
 from compress.recipe import DataConfig
 
-ENDINGS = (".csv", ".csv.gz", ".parquet", ".npz")
+TABLES = (".csv", ".csv.gz", ".parquet")
+ENDINGS = (*TABLES, ".npz")
 
 
 def load_dataset(
-    config: DataConfig, folder: Path, *, where: str = "recipe.toml", seed_label: str | None = None
+    config: DataConfig,
+    folder: Path,
+    *,
+    where: str = "recipe.toml",
+    seed_label: str | None = None,
+    model_folder: Path | None = None,
 ) -> Dataset:
     """Reads the rows that a recipe names.
 
@@ -22,11 +28,22 @@ def load_dataset(
         folder: The folder of the recipe; the source is relative to it.
         where: The recipe's name, for the message.
         seed_label: The label that a stratified split deals by (`task.label`); None for the only one.
+        model_folder: The Hugging Face folder that the model comes from, if it does: its tokenizer reads the texts
+            where `data.text.tokenizer` names no other.
 
     Raises:
         DataError: If the file, a column, a label or the split cannot be used; the message names it.
         MissingPackageError: If the format needs a package that is not installed.
     """
+    if config.text is not None and not config.source.lower().endswith(TABLES):
+        raise DataError(
+            f"{where}: data.text reads a column of a table; {config.source!r} is none",
+            f"name a {', '.join(TABLES)} file, or remove data.text.",
+        )
+    if config.image is not None or (folder / config.source).is_dir():
+        from compress.data.images import load_images
+
+        return load_images(config, folder / config.source, where=where, seed_label=seed_label)
     # Imported here: whoever only splits rows needs neither pandas nor zip archives.
     if config.source.lower().endswith(ENDINGS):
         path = folder / config.source
@@ -39,12 +56,14 @@ def load_dataset(
             return load_arrays(config, path, where=where, seed_label=seed_label)
         from compress.data.table import load_table
 
-        return load_table(config, path, where=where, seed_label=seed_label)
+        named = config.text.tokenizer if config.text is not None else None
+        tokenizer = model_folder if named is None else folder / named
+        return load_table(config, path, where=where, seed_label=seed_label, tokenizer=tokenizer)
     if ":" in config.source:
         from compress.data.function import load_function_data
 
         return load_function_data(config, folder, where=where, seed_label=seed_label)
     raise DataError(
         f"{where}: data.source: {config.source!r} is no kind of data that is known",
-        f"name a {', '.join(ENDINGS)} file, or file.py:function.",
+        f"name a {', '.join(ENDINGS)} file, a folder of images, or file.py:function.",
     )

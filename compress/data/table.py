@@ -8,6 +8,7 @@ split column or dropped. Sensitive columns are features too, unless they are dro
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from compress.data.base import Dataset
+from compress.data.base import Dataset, Reader
 from compress.data.columns import (
     as_group,
     as_ids,
@@ -27,18 +28,21 @@ from compress.data.columns import (
     position_note,
     stratify_label,
 )
-from compress.data.csvfile import read_csv
+from compress.data.csvfile import MISSING, read_csv
 from compress.data.memory import MemoryReader, fill_missing, missing_note
 from compress.data.parquet import read_parquet
 from compress.data.series import as_numbers, as_plain, as_text, encode
 from compress.data.split import make_splits
+from compress.data.text import TextReader, check_text, cut_note, read_texts, table_keys
 from compress.errors import DataError
 from compress.recipe import DataConfig
 
 FEATURES = "features"
 
 
-def load_table(config: DataConfig, path: Path, *, where: str, seed_label: str | None) -> Dataset:
+def load_table(
+    config: DataConfig, path: Path, *, where: str, seed_label: str | None, tokenizer: Path | None = None
+) -> Dataset:
     """Reads a table into a dataset.
 
     Args:
@@ -46,14 +50,17 @@ def load_table(config: DataConfig, path: Path, *, where: str, seed_label: str | 
         path: The file.
         where: The recipe's name, for the message.
         seed_label: The label that a stratified split deals by; None for the only one.
+        tokenizer: The folder of the tokenizer; read only with `data.text`.
 
     Raises:
-        DataError: If the file, a column, a label or the split cannot be used.
+        DataError: If the file, a column, a label, a text or the split cannot be used.
     """
     frame = _read(config, path)
-    check_columns(config, frame.columns, str(path), where)
+    if config.text is not None:
+        check_text(config, config.text, frame.columns, str(path), where)
+    check_columns(config if config.text is None else table_keys(config), frame.columns, str(path), where)
     rows = check_lengths({"rows": frame.index.to_numpy()}, str(path))
-    inputs, notes = _inputs(config, frame, str(path), where)
+    reader, notes = _reader(config, frame, str(path), where, tokenizer)
     ids = as_ids(None if config.id is None else _ids(frame[config.id]), rows, str(path))
     labels = {
         name: as_label(_label(config, frame[column], str(path), where), column, str(path))
@@ -66,10 +73,12 @@ def load_table(config: DataConfig, path: Path, *, where: str, seed_label: str | 
         label=stratify_label(config, labels, seed_label, where),
         where=where,
     )
+    if isinstance(reader, TextReader):
+        notes = (cut_note(reader, splits),)
     return Dataset(
         source=config.source,
         ids=ids,
-        reader=MemoryReader(inputs),
+        reader=reader,
         labels=labels,
         sensitive={name: as_group(as_plain(frame[name]), name, str(path)) for name in config.sensitive},
         splits=splits,
@@ -84,7 +93,22 @@ def _read(config: DataConfig, path: Path) -> pd.DataFrame:
     text = {*config.categories, *((config.id,) if config.id is not None else ())}
     if config.split.by == "column" and config.split.column is not None:
         text.add(config.split.column)
-    return read_csv(path, text, config.categories)
+    listed: dict[str, Iterable[str]] = dict(config.categories)
+    if config.text is not None:
+        # A message may well say "null"; only an empty cell is no text.
+        text.add(config.text.column)
+        listed[config.text.column] = MISSING - {""}
+    return read_csv(path, text, listed)
+
+
+def _reader(
+    config: DataConfig, frame: pd.DataFrame, file: str, where: str, tokenizer: Path | None
+) -> tuple[Reader, tuple[str, ...]]:
+    """What feeds the model, and the notes on what became of its values."""
+    if config.text is not None:
+        return read_texts(config, config.text, frame, file, tokenizer, where), ()
+    inputs, notes = _inputs(config, frame, file, where)
+    return MemoryReader(inputs), notes
 
 
 def _inputs(

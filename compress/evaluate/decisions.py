@@ -1,14 +1,27 @@
-"""What changes for the person scored: decisions at the cut-off, their agreement, and flips in each direction."""
+"""What changes for the person scored: what each row's outputs decide, their agreement, and flips in each direction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri
+from numpy.typing import ArrayLike, NDArray
 
-from compress.evidence import Interval
+from compress.errors import InternalError
+from compress.evaluate.scores import Link, TaskKind, class_outputs, probabilities
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How an output decides: at the cut-off (`binary`), for its largest number (`multiclass`), or not (`regression`).
+
+    `link` and `cutoff` are read for `binary` only: what the output holds, and the probability from which a row counts
+    as positive.
+    """
+
+    kind: TaskKind
+    link: Link | None = None
+    cutoff: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,20 +69,24 @@ def flips(baseline: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Flips:
     )
 
 
-def wilson_interval(successes: int, trials: int, level: float) -> Interval:
-    """Returns the score interval of a share (Wilson 1927, JASA 22:209), which also holds near 0 and 1.
+def decide_rows(outputs: ArrayLike, decision: Decision, where: str) -> NDArray[np.int64] | None:
+    """Returns the class that every row is given, `[rows]`; None where the task decides nothing.
 
     Args:
-        successes: 0 to `trials`.
-        trials: At least 1.
-        level: The confidence level.
+        outputs: `[rows]` or `[rows, 1]` for a binary task, `[rows, classes]` for a multi-class one. Of equal numbers
+            the first class is taken.
+        decision: How they decide.
+        where: Names the output in an error message.
+
+    Raises:
+        DataError: If the shape is another, a number is not finite, or a probability lies outside [0, 1].
+        InternalError: If a binary decision has no link.
     """
-    z = float(ndtri((1 + level) / 2))
-    share = successes / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    half = z / scale * float(np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2))
-    # At 0 and n the bound is exactly 0 and 1; rounding must not move it off them.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return Interval(low, high, level, "Wilson")
+    if decision.kind == "regression":
+        return None
+    if decision.kind == "multiclass":
+        largest: NDArray[np.int64] = class_outputs(outputs, where).argmax(axis=1)
+        return largest
+    if decision.link is None:
+        raise InternalError(f"{where}: a binary decision needs a link")
+    return decide(probabilities(outputs, decision.link, where), decision.cutoff).astype(np.int64)

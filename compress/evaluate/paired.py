@@ -24,6 +24,7 @@ CELLS = 1 << 20
 
 BCA = "paired bootstrap stratified by label, BCa"
 CENTRED = "paired bootstrap stratified by label, percentile, centred on the estimate"
+CENTRED_PLAIN = "paired bootstrap, percentile, centred on the estimate"
 
 
 def draws(strata: NDArray[np.generic], resamples: int, seed: int) -> Iterator[Floats]:
@@ -91,14 +92,15 @@ def bca_of_mean(strata: NDArray[np.generic], values: Floats, replicates: Floats,
     return Interval(float(low), float(high), level, BCA)
 
 
-def centred_percentile(estimate: float, replicates: Floats, level: float) -> Interval:
+def centred_percentile(estimate: float, replicates: Floats, level: float, method: str = CENTRED) -> Interval:
     """Returns the percentile interval of the replicates, moved so that their mean lies on the estimate.
 
-    For KS: a maximum grows under resampling, more so for one score than for the other, and that bias is no loss.
+    For figures that are biased under resampling, such as KS: a maximum grows, more so for one score than for the other,
+    and that bias is no loss.
     """
     moved = replicates + (estimate - replicates.mean())
     low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, CENTRED)
+    return Interval(float(low), float(high), level, method)
 
 
 def _acceleration(strata: NDArray[np.generic], values: Floats) -> float:

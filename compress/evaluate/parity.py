@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import DataError, did_you_mean
-from compress.evaluate.decisions import decide
-from compress.evaluate.scores import Link, probabilities
+from compress.evaluate.decisions import Decision, decide_rows
+from compress.evaluate.scores import Link
 from compress.evidence import Parity
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ def parity(
     got: Arrays,
     *,
     name: str,
-    decisions: Mapping[str, tuple[Link, float]] | None = None,
+    decisions: Mapping[str, Decision | tuple[Link, float]] | None = None,
 ) -> tuple[Parity, ...]:
     """Compares every output of an artifact with its reference.
 
@@ -35,22 +35,25 @@ def parity(
         reference: Output name to array, first axis rows.
         got: The same from the artifact.
         name: What the reference is, e.g. `model`; it stands in the result and in errors.
-        decisions: Output name to (link, cut-off) for outputs `[rows]` or `[rows, 1]` that decide something; their
-            label agreement is given.
+        decisions: Output name to how it decides, for outputs that do; their label agreement is given. The pair (link,
+            cut-off) stands for a binary decision.
 
     Returns:
         One `Parity` an output, in the order of the reference.
 
     Raises:
         DataError: If there is no output or no row, an output is missing, added or of another shape, or NaN and
-            infinity are not at the same places.
+            infinity are not at the same places, or an output has not the shape that its decision needs.
     """
     _same_names(reference, got, name)
-    cutoffs = dict(decisions or {})
-    for output in cutoffs:
+    known = {
+        output: item if isinstance(item, Decision) else Decision("binary", *item)
+        for output, item in (decisions or {}).items()
+    }
+    for output in known:
         if output not in reference:
             raise DataError(f"there is no output {output!r} to decide by", did_you_mean(output, reference))
-    return tuple(_of_output(output, reference[output], got[output], name, cutoffs.get(output)) for output in reference)
+    return tuple(_of_output(output, reference[output], got[output], name, known.get(output)) for output in reference)
 
 
 def sqnr_db(reference: Floats, got: Floats) -> float | None:
@@ -58,9 +61,11 @@ def sqnr_db(reference: Floats, got: Floats) -> float | None:
 
     None where both are equal; -1000 where the reference is all zeros and the other is not.
     """
-    # The ratio does not depend on the scale; a power of two changes no digit and keeps the difference finite.
-    exponent = -int(np.frexp(max(np.abs(values).max(initial=0.0) for values in (reference, got)))[1]) - 1
-    reference, got = np.ldexp(reference, exponent), np.ldexp(got, exponent)
+    with np.errstate(over="ignore"):
+        overflows = not np.isfinite(reference - got).all()
+    if overflows:
+        # The ratio does not depend on the scale, and halves cannot overflow.
+        reference, got = reference / 2, got / 2
     noise = _energy_db(reference - got)
     if noise is None:
         return None
@@ -73,7 +78,7 @@ def _of_output(
     reference: NDArray[np.generic],
     got: NDArray[np.generic],
     name: str,
-    decision: tuple[Link, float] | None,
+    decision: Decision | None,
 ) -> Parity:
     expected, actual = _real(reference, output), _real(got, output)
     if expected.shape != actual.shape:
@@ -94,7 +99,7 @@ def _of_output(
         output=output,
         max_abs=min(difference, _LARGEST),
         sqnr_db=sqnr_db(ref, new),
-        label_agreement=None if decision is None else _agreement(expected, actual, output, *decision),
+        label_agreement=None if decision is None else _agreement(expected, actual, output, decision),
         reference_range=min(spread, _LARGEST),
     )
 
@@ -136,21 +141,14 @@ def _finite_in_both(expected: Floats, actual: Floats, output: str, name: str) ->
     return finite
 
 
-def _agreement(expected: Floats, actual: Floats, output: str, link: Link, cutoff: float) -> float | None:
+def _agreement(expected: Floats, actual: Floats, output: str, decision: Decision) -> float | None:
     """The share of rows with the same decision; rows that are not finite decide nothing and are left out."""
-    if expected.size != expected.shape[0]:
-        raise DataError(
-            f"output {output!r}: must have the shape [rows] or [rows, 1] to decide; got {list(expected.shape)}",
-            "choose the output with task.output.",
-        )
-    decided = np.isfinite(expected.ravel())
+    decided = np.isfinite(expected).reshape(expected.shape[0], -1).all(axis=1)
     if not decided.any():
         return None
-    before, after = (
-        decide(probabilities(values.ravel()[decided], link, f"output {output!r}"), cutoff)
-        for values in (expected, actual)
-    )
-    return float((before == after).mean())
+    where = f"output {output!r}"
+    before, after = (decide_rows(values[decided], decision, where) for values in (expected, actual))
+    return None if before is None or after is None else float((before == after).mean())
 
 
 def _energy_db(values: Floats) -> float | None:

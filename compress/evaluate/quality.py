@@ -1,19 +1,19 @@
-"""Quality of a candidate beside its baseline on the same rows: every difference is paired and has an interval."""
+"""Quality of a binary task beside its baseline on the same rows: every difference is paired and has an interval."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from compress.errors import DataError
 from compress.evaluate.calibration import brier_scores, log_losses
-from compress.evaluate.decisions import decide, flips, hits, wilson_interval
+from compress.evaluate.decisions import decide, flips, hits
 from compress.evaluate.discrimination import PairedAuc, delong_paired, ks
 from compress.evaluate.paired import bca_of_mean, centred_percentile, ks_difference, mean_of, replicate
-from compress.evaluate.scores import binary_labels, probabilities
+from compress.evaluate.scores import binary_labels, probabilities, same_rows
+from compress.evaluate.shares import wilson_interval
 from compress.evidence import Interval, Metric
 
 Floats = NDArray[np.float64]
@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 CLASS_ROWS_MIN = 10
 # An interval that rests on fewer rows than this misses rare large changes; it is given, with a note.
 INFORMATIVE_ROWS_MIN = 10
+PRIMARY = "auc"
 # Metrics that are means over rows, and whether more of them is better.
 _MEANS = {"log_loss": False, "brier": False, "accuracy": True}
 
@@ -81,7 +82,7 @@ def compare(
     seed: int,
     level: float = 0.95,
 ) -> tuple[Metric, ...]:
-    """Returns `auc, gini, ks, log_loss, brier, accuracy, agreement` of a candidate beside its baseline.
+    """Returns `auc, gini, ks, log_loss, brier, accuracy, agreement` of a candidate; `auc` is primary.
 
     AUC and Gini carry DeLong's interval; KS, log-loss, Brier and accuracy that of a paired bootstrap stratified by
     label; agreement the Wilson interval of the share itself. Equal scores give differences and intervals of exactly 0.
@@ -109,19 +110,15 @@ def compare(
         seed=seed,
         level=level,
     )
-    if not pair.labels.size == pair.baseline.size == pair.candidate.size:
-        raise DataError(
-            f"{pair.labels.size:,} labels, {pair.baseline.size:,} baseline scores and {pair.candidate.size:,} "
-            "candidate scores are not of the same rows",
-            "score the same split with both.",
-        )
+    same_rows(pair.labels.size, pair.baseline.size, pair.candidate.size)
     before, after = _per_row(pair, pair.baseline), _per_row(pair, pair.candidate)
     of_means, of_ks = _replicates(pair, after - before)
     if pair.one_class:
         ranking = tuple(_undefined(pair, name) for name in ("auc", "gini", "ks"))
     else:
         ranking = (*_auc_and_gini(pair), _ks(pair, of_ks))
-    return (*ranking, *_means_over_rows(pair, before, after, of_means), _agreement(pair))
+    found = (*ranking, *_means_over_rows(pair, before, after, of_means), _agreement(pair))
+    return tuple(replace(metric, primary=metric.name == PRIMARY) for metric in found)
 
 
 def _per_row(pair: _Pair, probability: Floats) -> Floats:

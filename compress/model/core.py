@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,15 +45,22 @@ class Model:
     1. The graph is in eval form, and its first dimension everywhere outside is a dynamic batch.
     2. Nothing changes a Model in place; a pass returns a new one (`with_program`).
     3. `lineage` lists the steps that led here, the source first.
+    4. `attachments` are files that must ship beside the model, by name: its tokenizer (`tokenizer.json`), the names of
+       its classes in the order of its scores (`classes.json`). No pass changes them, and no runtime reads them: they
+       are no part of the digest, which says what is lowered.
     """
 
     program: ExportedProgram
     signature: Signature
     lineage: tuple[str, ...]
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 over the graph, the signature and every weight: equal models have equal digests."""
+        """sha256 over the graph, the signature and every weight: equal models have equal digests.
+
+        Attachments do not count (rule 4).
+        """
         digest = hashlib.sha256()
         digest.update(str(self.program.graph).encode())
         digest.update(repr(self.signature).encode())
@@ -63,13 +70,17 @@ class Model:
         return digest.hexdigest()
 
     def with_program(self, program: ExportedProgram, step: str) -> Model:
-        """Returns the Model of another graph with the same signature.
+        """Returns the Model of another graph with the same signature and attachments.
 
         Args:
             program: The new graph.
             step: What was done, for the lineage.
         """
         return replace(self, program=program, lineage=(*self.lineage, step))
+
+    def with_attachments(self, attachments: Mapping[str, bytes]) -> Model:
+        """Returns the same Model with more files beside it; a name that is there already is replaced."""
+        return replace(self, attachments={**self.attachments, **attachments})
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]], batch: int = 256) -> dict[str, NDArray[np.generic]]:
         """Runs the graph on the CPU, the reference for every artifact.
@@ -188,13 +199,18 @@ def _named_arguments(node: torch.fx.Node) -> dict[str, object]:
 
 @contextmanager
 def _anonymous(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> Iterator[None]:
-    """Takes example inputs and source paths out of a program while it is saved, then puts them back."""
+    """Takes out of a program what belongs to one machine or one process while it is saved, then puts it back.
+
+    Those are example inputs, source lines, and the history of each node, which names graphs by memory address.
+    """
     inputs = program._example_inputs
-    traces = {node: node.meta.pop("stack_trace") for node in program.graph.nodes if "stack_trace" in node.meta}
+    kept = [(node, node.meta) for node in program.graph.nodes]
     program._example_inputs = (example, {})
     try:
+        for node, meta in kept:
+            node.meta = {key: value for key, value in meta.items() if key not in ("stack_trace", "from_node")}
         yield
     finally:
         program._example_inputs = inputs
-        for node, trace in traces.items():
-            node.meta["stack_trace"] = trace
+        for node, meta in kept:
+            node.meta = meta

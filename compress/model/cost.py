@@ -120,7 +120,19 @@ def _macs(node: torch.fx.Node) -> int:
         return result * shapes[0][-1]
     if name in ("addmm", "baddbmm"):
         return result * shapes[1][-1]
+    if name == "einsum":
+        return _einsum_macs(str(node.args[0]), [shape_for_one(item.meta.get("val")) for item in node.all_input_nodes])
     if name == "scaled_dot_product_attention":
         query, key, value = shapes[:3]
         return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
     return 0
+
+
+def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    """The size of the space of all indices; the dimensions behind `...` are indices, too, counted from the right."""
+    sizes: dict[str, int] = {}
+    for term, shape in zip(equation.replace(" ", "").partition("->")[0].split(","), shapes, strict=True):
+        spread = "".join(chr(index) for index in reversed(range(len(shape) - len(term.replace("...", "")))))
+        for label, size in zip(term.replace("...", spread), shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return math.prod(sizes.values()) if len(shapes) > 1 else 0

@@ -31,13 +31,25 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
         from compress.model.factory import build_module, export_module
 
         return export_module(build_module(config, folder), inputs, config.outputs, config.source)
+    if (folder / config.source).is_dir():
+        from compress.model.huggingface import load_huggingface
+
+        _refuse_keys(config, "a Hugging Face folder holds its own weights and settings")
+        return load_huggingface(folder / config.source, inputs, config.outputs, where=config.source)
     from compress.model.screen import sniff
 
     kind = sniff(folder / config.source)
     raise ModelError(
         f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
-        "name a factory (file.py:function) with weights, or a .pt2 from torch.export.save.",
+        "name a factory (file.py:function) with weights, a .pt2 from torch.export.save, or a Hugging Face folder.",
     )
+
+
+def _refuse_keys(config: ModelConfig, why: str) -> None:
+    """Raises if a recipe sets keys that this kind of source does not read."""
+    for key in ("weights", "arguments"):
+        if getattr(config, key):
+            raise ModelError(f"model.{key}: {why}", "remove the key.")
 
 
 def _bound(model: Model, inputs: Sequence[TensorInfo], where: str) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -24,7 +25,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
             loaded: object = load_file(path)
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            # Not by its path: torch believes a name that ends in .safetensors.
+            with path.open("rb") as file:
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(f"{path}: cannot be read: {error}", "save it again; it may be truncated.") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
@@ -37,14 +40,19 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in loaded.items()}
 
 
-def load_into(module: torch.nn.Module, path: Path) -> None:
+def load_into(module: torch.nn.Module, path: Path, ignored: Collection[str] = ()) -> None:
     """Loads a file's weights into a module, all of them and nothing else.
+
+    Args:
+        module: What takes them.
+        path: The file.
+        ignored: Names that may be in the file though the module does not store them.
 
     Raises:
         ModelError: Naming the keys that are missing, unknown or of another shape.
     """
-    weights = read_weights(path)
     own = module.state_dict()
+    weights = {name: value for name, value in read_weights(path).items() if name in own or name not in ignored}
     weights = _tied(own, weights)
     missing = sorted(own.keys() - weights.keys())
     unknown = sorted(weights.keys() - own.keys())
@@ -76,7 +84,7 @@ def _tied(own: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> dic
 
 
 def _place(tensor: torch.Tensor) -> tuple[int, int, tuple[int, ...]]:
-    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
+    return (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tuple(tensor.shape))
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -21,6 +21,7 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
     module = copy.deepcopy(model.program.module(check_guards=False))
     edit(module)
     module.graph.eliminate_dead_code()
+    _drop_unread(module)
     module.graph.lint()
     module.recompile()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -29,6 +30,16 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
     )
     tie(program)
     return model.with_program(program, step)
+
+
+def _drop_unread(module: torch.fx.GraphModule) -> None:
+    """Takes out what nothing reads any more: the export would carry it along, and every file of the Model with it."""
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    held = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, _ in held:
+        if name not in read:
+            owner, _, leaf = name.rpartition(".")
+            delattr(module.get_submodule(owner), leaf)
 
 
 def get_parameter(module: torch.nn.Module, name: str) -> torch.Tensor:

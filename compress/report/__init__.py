@@ -8,6 +8,6 @@
 """
 
 from compress.report.markdown import render_markdown
-from compress.report.table import COLUMNS, Row, table_rows
+from compress.report.table import COLUMNS, Row, headings, table_rows
 
-__all__ = ["COLUMNS", "Row", "render_markdown", "table_rows"]
+__all__ = ["COLUMNS", "Row", "headings", "render_markdown", "table_rows"]

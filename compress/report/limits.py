@@ -43,7 +43,8 @@ def missing_percentile(latency: Latency, name: str) -> str:
 
 
 def _quality(evidence: Evidence) -> Iterable[str]:
-    rows = sorted({metric.rows for _, item in _candidates(evidence) for metric in item.metrics})
+    primary = [metric for _, item in _candidates(evidence) for metric in item.primary]
+    rows = sorted({metric.rows for metric in primary})
     if not rows:
         yield "No quality was measured: nothing here says whether an artifact still decides as the original did."
         return
@@ -53,7 +54,8 @@ def _quality(evidence: Evidence) -> Iterable[str]:
         f"Quality was measured on {_span(rows)} rows{held_out}. A difference whose interval holds zero may be luck, "
         "and rows of another time or population may answer otherwise."
     )
-    positives = evidence.data.positives.get("test")
+    # Positive rows are counted for a binary task only.
+    positives = evidence.data.positives.get("test") if any(metric.name == "auc" for metric in primary) else None
     if positives is not None and test is not None and min(positives, test - positives) < FEW_POSITIVES:
         yield (
             f"The test split holds {plural(positives, 'positive row')} and {format_count(test - positives)} negative: "

@@ -8,7 +8,7 @@ from compress.report.markdown_target import target_section
 from compress.report.markdown_text import bullets, escape, folded_table, table
 from compress.report.numbers import MISSING, format_bytes, format_count, format_ratio, format_share
 from compress.report.summary import count_reasons, notes, verdict_line, why_not
-from compress.report.table import COLUMNS, legend, table_rows, target_rows
+from compress.report.table import headings, legend, table_rows, target_rows
 from compress.report.values import flatten
 
 
@@ -24,7 +24,7 @@ def render_markdown(evidence: Evidence) -> str:
         *(_verdict(target) for target in evidence.targets),
         *(() if evidence.targets else ("Nothing ships: no target was measured.",)),
         "## Results",
-        table(COLUMNS, [row.cells for row in table_rows(evidence)]),
+        table(headings(evidence), [row.cells for row in table_rows(evidence)]),
         bullets(f"{column}: {meaning}" for column, meaning in legend(evidence).items()),
         *_notes(evidence),
         *(target_section(target) for target in evidence.targets),
@@ -104,14 +104,18 @@ def _model_table(before: ModelInfo, after: ModelInfo, names: tuple[str, str]) ->
 
 
 def _data(data: DataInfo) -> str:
-    rows = []
+    # Without a label of 0 and 1 no row is positive or negative.
+    binary = bool(data.positives)
+    rows: list[tuple[str, ...]] = []
     for split, count in data.splits.items():
         positives = data.positives.get(split)
         rate = format_share(positives / count) if positives is not None and count else MISSING
         fingerprint = data.split_fingerprints.get(split, MISSING)
-        rows.append((split, format_count(count), format_count(positives), rate, fingerprint))
-    rows.append(("all", format_count(data.rows), MISSING, MISSING, data.fingerprint))
-    text = f"Source: {escape(data.source)}\n\n" + table(("split", "rows", "positives", "rate", "fingerprint"), rows)
+        counted = (format_count(positives), rate) if binary else ()
+        rows.append((split, format_count(count), *counted, fingerprint))
+    rows.append(("all", format_count(data.rows), *((MISSING, MISSING) if binary else ()), data.fingerprint))
+    names = ("split", "rows", *(("positives", "rate") if binary else ()), "fingerprint")
+    text = f"Source: {escape(data.source)}\n\n" + table(names, rows)
     return f"{text}\n\n{bullets(data.notes)}" if data.notes else text
 
 

@@ -23,6 +23,7 @@ from compress.report.numbers import (
     format_value,
     format_value_interval,
 )
+from compress.report.quality import decimals, several_tasks
 from compress.report.values import flatten
 
 
@@ -79,23 +80,30 @@ def _artifacts(target: TargetEvidence) -> str:
 
 
 def _quality(target: TargetEvidence) -> str:
-    rows = [(candidate.scheme, *_metric(metric)) for candidate in target.candidates for metric in candidate.metrics]
+    several = several_tasks(target)
+    rows = [
+        (candidate.scheme, *((metric.task or MISSING,) if several else ()), *_metric(metric))
+        for candidate in target.candidates
+        for metric in candidate.metrics
+    ]
     if not rows:
         return ""
-    headings = ("scheme", "metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
+    figures = ("metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
+    headings = ("scheme", *(("task",) if several else ()), *figures)
     return "\n\n".join([table(headings, rows), *_methods(target)])
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:
     # Without a difference the interval is that of the value itself (a share that has no baseline).
     form_interval = format_difference_interval if metric.difference is not None else format_value_interval
+    digits = decimals(metric)
     return (
         metric.name,
         "higher" if metric.higher_is_better else "lower",
-        format_value(metric.value),
-        format_value(metric.baseline),
-        format_difference(metric.difference),
-        form_interval(metric.interval),
+        format_value(metric.value, digits),
+        format_value(metric.baseline, digits),
+        format_difference(metric.difference, digits),
+        form_interval(metric.interval, digits),
         format_count(metric.rows),
         metric.note or MISSING,
     )

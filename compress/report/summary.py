@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from compress.evidence import Candidate, Evidence, StepInfo, TargetEvidence
-from compress.report.numbers import MISSING, format_difference, format_difference_interval, format_ratio, plural
+from compress.report.numbers import MISSING, format_ratio, plural
+from compress.report.quality import caveats, differences
 from compress.report.table import Row, size_ratio, target_rows
 from compress.report.text import first_line, plain
 
@@ -103,11 +104,7 @@ def _gains(target: TargetEvidence, candidate: Candidate) -> list[str]:
     ratio = size_ratio(candidate, target.baseline)
     if ratio is not None:
         gains.append(f"{format_ratio(ratio)} the size")
-    auc = candidate.metric("auc")
-    if auc is not None and auc.difference is not None:
-        interval = f" {format_difference_interval(auc.interval)}" if auc.interval is not None else ""
-        gains.append(f"AUC {format_difference(auc.difference)}{interval}")
-    return gains
+    return gains + differences(target, candidate)
 
 
 def _places(places: dict[str, list[str]]) -> str:
@@ -127,9 +124,7 @@ def _located_notes(evidence: Evidence) -> Iterable[tuple[str, str, str]]:
         if target.error and target.candidates:
             yield name, "", first_line(target.error)
         for candidate in target.candidates:
-            auc = candidate.metric("auc")
-            auc_note = f"AUC: {auc.note}" if auc is not None and auc.note else ""
-            for text in (auc_note, left_in_float(candidate), not_accelerated(candidate)):
+            for text in (*caveats(target, candidate), left_in_float(candidate), not_accelerated(candidate)):
                 if text:
                     yield name, plain(candidate.scheme), plain(text)
     for text in evidence.environment.warnings:

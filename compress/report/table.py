@@ -10,20 +10,18 @@ from compress.report.numbers import (
     MISSING,
     format_bytes,
     format_decibel,
-    format_difference,
-    format_difference_interval,
     format_level,
     format_ms,
     format_ratio,
     format_ratio_interval,
     format_share,
     format_significant,
-    format_value,
 )
+from compress.report.quality import Figure, figures, heading, several_tasks
 from compress.report.text import first_line, plain, shorten
 
-COLUMNS = ("target", "scheme", "size", "latency", "memory", "AUC", "parity", "accelerated", "ships")
-"""Headings, in the order of `Row.cells`."""
+COLUMNS = ("target", "scheme", "size", "latency", "memory", "quality", "parity", "accelerated", "ships")
+"""The columns, in the order of `Row.cells`; `headings` gives what they are called."""
 
 REASON_LENGTH = 60
 """Longest reason, in characters, that the column `ships` prints; `Row.reason` has all of it."""
@@ -35,6 +33,7 @@ Outcome = Literal["ships", "no", "error"]
 class Row:
     """One candidate on one target. Each cell is one line of printable text, `-` where a figure is missing.
 
+    `quality` holds a figure a task; their cell joins them.
     `ships` is `ships`, `no: ` or `error: ` and the reason, shortened; `outcome` is its first word and `reason`
     the whole reason (for an error its first line).
     """
@@ -44,7 +43,7 @@ class Row:
     size: str
     latency: str
     memory: str
-    auc: str
+    quality: tuple[Figure, ...]
     parity: str
     accelerated: str
     ships: str
@@ -60,11 +59,16 @@ class Row:
             self.size,
             self.latency,
             self.memory,
-            self.auc,
+            "; ".join(figure.text for figure in self.quality) or MISSING,
             self.parity,
             self.accelerated,
             self.ships,
         )
+
+
+def headings(evidence: Evidence) -> tuple[str, ...]:
+    """Returns the headings in the order of `COLUMNS`: the columns, but for quality, which its metric may name."""
+    return tuple(heading(evidence) if column == "quality" else column for column in COLUMNS)
 
 
 def table_rows(evidence: Evidence) -> tuple[Row, ...]:
@@ -77,8 +81,9 @@ def target_rows(target: TargetEvidence) -> tuple[Row, ...]:
     if target.candidates:
         return tuple(_row(target, candidate) for candidate in target.candidates)
     reason = first_line(target.error) or first_line(target.choice.reason) or "nothing was measured"
-    cells = dict.fromkeys(("scheme", "size", "latency", "memory", "auc", "parity", "accelerated"), MISSING)
-    return (Row(plain(target.target), **cells, ships=_ships("error", reason), outcome="error", reason=reason),)
+    cells = dict.fromkeys(("scheme", "size", "latency", "memory", "parity", "accelerated"), MISSING)
+    row = Row(plain(target.target), **cells, quality=(), ships=_ships("error", reason), outcome="error", reason=reason)
+    return (row,)
 
 
 def size_ratio(candidate: Candidate, baseline: Candidate | None) -> float | None:
@@ -98,18 +103,20 @@ def worst_parity(candidate: Candidate) -> Parity | None:
 
 
 def legend(evidence: Evidence) -> dict[str, str]:
-    """Returns what the columns of the table mean, by column, with the levels of the intervals that they hold."""
+    """Returns what the columns of the table mean, by heading, with the levels of the intervals that they hold."""
     candidates = [candidate for target in evidence.targets for candidate in target.candidates]
     comparisons = [item.latency.comparison for item in candidates if item.latency is not None]
     ratio_levels = {item.interval.level for item in comparisons if item is not None}
-    metrics = [item.metric("auc") for item in candidates]
-    auc_levels = {item.interval.level for item in metrics if item is not None and item.interval is not None}
+    levels = {
+        item.interval.level for candidate in candidates for item in candidate.primary if item.interval is not None
+    }
+    several = "a figure a task, " if any(several_tasks(target) for target in evidence.targets) else ""
     return {
         "scheme": "the first of a target is its baseline",
         "size": "the file that ships (ratio to the baseline)",
         "latency": f"median of a call, ratio to the baseline [{_interval_name(ratio_levels)}]",
         "memory": "peak above the runtime's empty worker",
-        "AUC": f"value (difference to the baseline [{_interval_name(auc_levels)}])",
+        heading(evidence): f"{several}value (difference to the baseline [{_interval_name(levels)}])",
         "parity": "SQNR and largest absolute difference of the worst output against its reference",
         "accelerated": "share of operators on the runtime's accelerated path",
     }
@@ -123,7 +130,7 @@ def _row(target: TargetEvidence, candidate: Candidate) -> Row:
         size=_size(candidate, target.baseline),
         latency=_latency(candidate, candidate is target.baseline),
         memory=format_bytes(candidate.memory.above_empty_bytes if candidate.memory else None),
-        auc=_auc(candidate, candidate is target.baseline),
+        quality=figures(target, candidate),
         parity=_parity(candidate),
         accelerated=_accelerated(candidate),
         ships=_ships(outcome, reason),
@@ -152,18 +159,6 @@ def _latency(candidate: Candidate, is_baseline: bool) -> str:
     return (
         f"{median}  {format_ratio(comparison.ratio)} {format_ratio_interval(comparison.interval)} {comparison.verdict}"
     )
-
-
-def _auc(candidate: Candidate, is_baseline: bool) -> str:
-    metric = candidate.metric("auc")
-    if metric is None or metric.value is None:
-        return MISSING
-    value = format_value(metric.value)
-    if is_baseline or metric.difference is None:
-        return value
-    if metric.interval is None:
-        return f"{value} ({format_difference(metric.difference)})"
-    return f"{value} ({format_difference(metric.difference)} {format_difference_interval(metric.interval)})"
 
 
 def _parity(candidate: Candidate) -> str:

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from compress.evidence import Evidence, TargetEvidence
-from compress.report.numbers import format_count
+from compress.report.numbers import MISSING, format_count
+from compress.report.quality import Figure
 from compress.report.summary import notes, verdict_line, why_not
-from compress.report.table import COLUMNS, legend, table_rows, target_rows
+from compress.report.table import COLUMNS, headings, legend, table_rows, target_rows
 from compress.report.text import plain
 
 WITH_REASONS = 140
@@ -20,12 +21,12 @@ WITH_REASONS = 140
 _MAX_SCHEME_WIDTH = 18
 _MAX_TARGET_WIDTH = 24
 _GAP = 2
-_WIDTHS = {"size": 8, "latency": 20, "memory": 7, "AUC": 19, "parity": 11, "accelerated": 11, "ships": 5}
+_WIDTHS = {"size": 8, "latency": 20, "memory": 7, "quality": 19, "parity": 11, "accelerated": 11, "ships": 5}
 # What goes first when columns are wanting; the outcome stays, and the lines after the table give ratios and reasons.
-_DROPPED = (("memory", "parity", "accelerated"), ("size",), ("AUC",))
+_DROPPED = (("memory", "parity", "accelerated"), ("size",), ("quality",))
 
 # A cell is broken before this mark, so that an interval or a bracket is never torn apart.
-_FOLD = {"size": " (", "latency": " [", "AUC": " [", "parity": "  ", "accelerated": " ("}
+_FOLD = {"size": " (", "latency": " [", "quality": " [", "parity": "  ", "accelerated": " ("}
 _ROW_STYLE = {"ships": "green", "no": "", "error": "red"}
 
 
@@ -33,7 +34,7 @@ def render(evidence: Evidence, console: Console) -> None:
     """Prints the table grouped by target, one line a target that says what ships, and the notes.
 
     Cells are folded at their brackets. A console too narrow for every column loses memory, parity and the accelerated
-    share first, then size and AUC; the legend names what was left out. 80 columns hold all but the first three.
+    share first, then size and quality; the legend names what was left out. 80 columns hold all but the first three.
 
     Args:
         evidence: What one run measured.
@@ -42,7 +43,7 @@ def render(evidence: Evidence, console: Console) -> None:
     widths = _widths(evidence, console)
     for target in evidence.targets:
         console.print(_text(_heading(target, evidence), console), style="bold")
-        console.print(_table(target, widths, console))
+        console.print(_table(target, widths, dict(zip(COLUMNS, headings(evidence), strict=True)), console))
         console.print()
     if not evidence.targets:
         console.print("no target was measured")
@@ -71,16 +72,18 @@ def _heading(target: TargetEvidence, evidence: Evidence) -> str:
     return f"{plain(evidence.name)} on {plain(target.target)} ({plain(target.runtime)}{tested})"
 
 
-def _table(target: TargetEvidence, widths: dict[str, int], console: Console) -> Table:
+def _table(target: TargetEvidence, widths: dict[str, int], titles: dict[str, str], console: Console) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name, width in widths.items():
         # With its reasons the last column takes what is left; without, it is as wide as its longest word.
-        table.add_column(name, width=None if name == "ships" else width, min_width=width, overflow="fold")
+        table.add_column(titles[name], width=None if name == "ships" else width, min_width=width, overflow="fold")
     for row in target_rows(target):
         cells = dict(zip(COLUMNS, row.cells, strict=True))
         if console.width < WITH_REASONS:
             cells["ships"] = row.outcome
-        table.add_row(*(_text(_fold(name, cells[name]), console) for name in widths), style=_ROW_STYLE[row.outcome])
+        folded = {name: _fold(name, cell) for name, cell in cells.items()}
+        folded["quality"] = "\n".join(map(_fold_figure, row.quality)) or MISSING
+        table.add_row(*(_text(folded[name], console) for name in widths), style=_ROW_STYLE[row.outcome])
     return table
 
 
@@ -95,9 +98,9 @@ def _widths(evidence: Evidence, console: Console) -> dict[str, int]:
 
 
 def _legend(evidence: Evidence, widths: dict[str, int]) -> str:
-    meanings = legend(evidence)
-    said = ". ".join(f"{name}: {meanings[name]}" for name in widths if name in meanings)
-    left_out = [name for name in _WIDTHS if name not in widths]
+    meanings, titles = legend(evidence), dict(zip(COLUMNS, headings(evidence), strict=True))
+    said = ". ".join(f"{titles[name]}: {meanings[titles[name]]}" for name in widths if titles[name] in meanings)
+    left_out = [titles[name] for name in _WIDTHS if name not in widths]
     return f"{said}. Left out for want of columns: {', '.join(left_out)}." if left_out else f"{said}."
 
 
@@ -106,6 +109,15 @@ def _fold(column: str, cell: str) -> str:
         return cell
     head, mark, tail = cell.partition(_FOLD[column])
     return f"{head}\n{mark.strip()}{tail}" if mark else cell
+
+
+def _fold_figure(figure: Figure) -> str:
+    """The lines of a figure: its label, on a line of its own unless all of it fits on one, the value, its interval."""
+    value = _fold("quality", figure.value)
+    if not figure.label:
+        return value
+    fits = value == figure.value and cell_len(figure.text) <= _WIDTHS["quality"]
+    return figure.text if fits else f"{figure.label}\n{value}"
 
 
 def _text(text: str, console: Console) -> Text:

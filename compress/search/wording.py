@@ -1,8 +1,40 @@
-"""How figures are written in the reasons of the gate and of the choice."""
+"""How figures are named and written in the reasons of the gate and of the choice."""
 
 from __future__ import annotations
 
 import math
+
+from compress.evidence import Candidate
+
+_TITLES = {
+    "auc": "AUC",
+    "gini": "Gini",
+    "ks": "KS",
+    "log_loss": "log-loss",
+    "brier": "Brier score",
+    "top_1": "top-1 accuracy",
+    "macro_f1": "macro F1",
+    "worst_class_recall": "recall of the worst class",
+    "r2": "R2",
+    "mae": "mean absolute error",
+    "rmse": "root mean square error",
+    "rank_correlation": "rank correlation",
+}
+
+
+def title(metric: str) -> str:
+    """Returns how a metric is called in a sentence."""
+    return _TITLES.get(metric, metric)
+
+
+def of_task(what: str, task: str, *, several: bool) -> str:
+    """Returns what is spoken of with the task that it belongs to, where there are several: `AUC of default`."""
+    return f"{what} of {task}" if several else what
+
+
+def has_several_tasks(candidate: Candidate) -> bool:
+    """Returns whether figures of a candidate need the name of their task."""
+    return len({metric.task for metric in candidate.metrics}) > 1
 
 
 def span(low: float, high: float, decimals: int) -> str:
@@ -22,7 +54,9 @@ def percent(share: float) -> str:
 
 
 def decimals_for(bound: float) -> int:
-    """Returns how many decimals tell figures from a bound of that size: 4, more for a bound below 0.001."""
+    """Returns how many decimals tell figures from a bound of that size: 4, more below 0.001, fewer from 10 on."""
+    if bound >= 10:
+        return max(0, 3 - math.floor(math.log10(bound)))
     if not 0 < bound < 0.001:
         return 4
     return min(12, math.ceil(-math.log10(bound)) + 1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -63,7 +66,8 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     """
     progress.step("exporting the model")
     specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
-    source = load_model(plan.recipe.model, specifications, plan.folder)
+    with _torch_silent():
+        source = load_model(plan.recipe.model, specifications, plan.folder)
     if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
     model, steps = source, []
@@ -78,6 +82,18 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
         steps.append(step)
     original = compressed if model is source else _apply("fold_batch_norm", source, dataset, folding, True)[0]
     return Models(original, compressed, tuple(steps), dataset)
+
+
+@contextmanager
+def _torch_silent() -> Iterator[None]:
+    """Keeps torch from logging a traceback of its own for what becomes one error of ours."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _apply(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
@@ -135,7 +151,7 @@ def quantize(
     return made
 
 
-def find_ranges(model: Model, dataset: Dataset, label: str, plan: Plan, cache: Cache, progress: Progress) -> Ranges:
+def find_ranges(model: Model, dataset: Dataset, label: str | None, plan: Plan, cache: Cache, progress: Progress) -> Ranges:
     """Returns the activation ranges over a stratified sample of the calibration split, streamed."""
     settings = plan.recipe.calibration
     rows = dataset.sample("calibration", settings.rows, plan.recipe.seed, label)
@@ -157,7 +173,7 @@ def find_ranges(model: Model, dataset: Dataset, label: str, plan: Plan, cache: C
 
 
 def build_target(
-    models: Models, target: Target, plan: Plan, label: str, cache: Cache, progress: Progress
+    models: Models, target: Target, plan: Plan, label: str | None, cache: Cache, progress: Progress
 ) -> tuple[Built, ...]:
     """Builds every scheme of a target; the first is the baseline, the original in float32.
 

@@ -8,16 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.conductor import BenchItem, BenchResult, measure
-from compress.errors import CompressError, ModelError, RecipeError, StoreError, did_you_mean
+from compress.errors import CompressError, StoreError
 from compress.evaluate.parity import parity
-from compress.evaluate.quality import compare
-from compress.evaluate.scores import probabilities
+from compress.evaluate.tasks import compare_task
 from compress.evidence import (
     ArtifactInfo,
     Candidate,
@@ -35,27 +33,12 @@ from compress.hosts.calls import describe, run_outputs
 from compress.search.choose import choose
 from compress.store.cache import Cache, key
 from compress.target import Target
-from compress.workflow.build import Built, Models
+from compress.workflow.build import Built
+from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 
 Arrays = dict[str, NDArray[np.generic]]
-
-# Enough to tell a probability from a logit.
-_LINK_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """The test rows: what feeds the model, the labels, and which of the rows parity is measured on."""
-
-    inputs: Mapping[str, NDArray[np.generic]]
-    labels: NDArray[np.generic]
-    output: str
-    link: Literal["logit", "probability"]
-    parity_rows: NDArray[np.int64]
-    fingerprint: str
-
 
 @dataclass(frozen=True)
 class Site:
@@ -88,64 +71,6 @@ class Site:
         return self.plan.recipe.measure.timeout_s
 
 
-def take_holdout(models: Models, label: str, plan: Plan) -> Holdout:
-    """Reads the test split once, and checks what can be told of the original's answers before anything is lowered.
-
-    Raises:
-        RecipeError: If `task.output` names no output of the model, or `measure.batch` is more than there are rows.
-        ModelError: If the model has no output.
-        DataError: If the output is not one usable number a row.
-    """
-    dataset, settings = models.dataset, plan.recipe.measure
-    output = _output(models, plan)
-    rows = dataset.split("test")
-    if settings.batch > len(rows):
-        raise RecipeError(
-            f"{plan.where}: measure.batch: {settings.batch} rows a call, but the test split has {len(rows)}",
-            "choose a smaller batch, or bring more rows.",
-        )
-    sample = dataset.sample("test", min(settings.parity_rows, len(rows)), plan.recipe.seed, label)
-    return Holdout(
-        inputs=dataset.reader.read(rows),
-        labels=dataset.label(label)[rows],
-        output=output,
-        link=_link(models, output, plan),
-        parity_rows=np.searchsorted(rows, sample).astype(np.int64),
-        fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint('test')}".encode()).hexdigest(),
-    )
-
-
-def _output(models: Models, plan: Plan) -> str:
-    names = [item.name for item in models.original.signature.outputs]
-    output = plan.recipe.task.output
-    if not names:
-        raise ModelError(f"{plan.recipe.model.source}: the model has no output", "let forward return what it scores.")
-    if output is None and len(names) > 1:
-        raise RecipeError(
-            f"{plan.where}: task.output must say which of the model's {len(names)} outputs answers the label",
-            f"set task.output to one of: {', '.join(names)}.",
-        )
-    if output is not None and output not in names:
-        raise RecipeError(f"{plan.where}: task.output: the model has no output {output!r}", did_you_mean(output, names))
-    return output or names[0]
-
-
-def _link(models: Models, output: str, plan: Plan) -> Literal["logit", "probability"]:
-    """What the output holds. Found on calibration rows: the test rows decide nothing.
-
-    Raises:
-        DataError: If it is not one finite number a row, or no probability where the recipe says so.
-    """
-    dataset, said = models.dataset, plan.recipe.task.link
-    rows = dataset.split("calibration")[:_LINK_ROWS]
-    answers = models.original.run(dataset.reader.read(rows))[output].astype(np.float64)
-    where = f"{plan.where}: the model's output {output!r} on {len(rows)} calibration rows"
-    probabilities(answers, said if said != "auto" else "logit", where)
-    if said != "auto":
-        return said
-    return "probability" if bool(np.all((answers >= 0) & (answers <= 1))) else "logit"
-
-
 def measure_target(
     built: Sequence[Built],
     target: Target,
@@ -163,7 +88,7 @@ def measure_target(
         try:
             if item.lowered is None:
                 raise CompressError(item.error)
-            progress.step(f"{target.name}: scoring {len(holdout.labels)} rows with {item.scheme}")
+            progress.step(f"{target.name}: scoring {holdout.rows} rows with {item.scheme}")
             answers[item.scheme] = _score(item, site)
             candidates.append(_judge_quality(item, built[0], answers, site))
         except StoreError:
@@ -184,7 +109,10 @@ def measure_target(
         else candidate
         for candidate in candidates
     ]
-    verdicts = {candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets) for candidate in candidates}
+    margins = {item.name: item.margin for item in holdout.questions if item.margin is not None}
+    verdicts = {
+        candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets, margins) for candidate in candidates
+    }
     return TargetEvidence(
         target=target.name,
         runtime=target.runtime,
@@ -231,31 +159,33 @@ def _score(item: Built, site: Site) -> Arrays:
 
 
 def _judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], site: Site) -> Candidate:
-    task, settings, holdout = site.plan.recipe.task, site.plan.recipe.measure, site.holdout
+    holdout, recipe = site.holdout, site.plan.recipe
     got = answers[item.scheme]
     rows = holdout.parity_rows
-    expected = _reference(item, site)
     found = parity(
-        expected,
+        _reference(item, site),
         {name: array[rows] for name, array in got.items()},
         name="graph",
-        decisions={holdout.output: (holdout.link, task.cutoff)},
+        decisions={question.output: question.decision for question in holdout.questions},
     )
-    metrics: tuple[Metric, ...] = ()
-    if baseline.scheme in answers:
-        where = f"{site.target.name}: {item.scheme}: output {holdout.output!r}"
-        metrics = compare(
-            holdout.labels,
-            probabilities(answers[baseline.scheme][holdout.output], holdout.link, where),
-            probabilities(got[holdout.output], holdout.link, where),
-            cutoff=task.cutoff,
-            resamples=settings.resamples,
-            seed=site.plan.recipe.seed,
+    metrics: list[Metric] = []
+    for question in holdout.questions if baseline.scheme in answers else ():
+        metrics += compare_task(
+            question.kind,
+            question.labels,
+            answers[baseline.scheme][question.output],
+            got[question.output],
+            task=question.name,
+            link=question.link,
+            cutoff=question.cutoff,
+            resamples=recipe.measure.resamples,
+            seed=recipe.seed,
+            where=f"{site.target.name}: {item.scheme}: output {question.output!r}",
         )
     return Candidate(
         scheme=item.scheme,
         artifact=_artifact(item, site),
-        metrics=metrics,
+        metrics=tuple(metrics),
         parity=found,
         placement=_placement(item, site),
     )

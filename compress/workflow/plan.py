@@ -18,7 +18,7 @@ from compress.data.checks import check_binary
 from compress.data.load import load_dataset
 from compress.errors import MissingPackageError, RecipeError, did_you_mean
 from compress.hosts import HOSTS
-from compress.recipe import QuantScheme, Recipe
+from compress.recipe import QuantScheme, Recipe, TaskConfig
 from compress.registry import Registry, require
 from compress.store.cache import digest
 from compress.target import Target, load_target
@@ -113,25 +113,41 @@ def code_digest() -> str:
     """sha256 over the source of the rooms whose results are kept: a change of the program makes old results stale."""
     root = Path(compress.__file__).parent
     hashed = hashlib.sha256()
-    for room in ("model", "passes", "runtimes", "worker"):
+    for room in ("bench", "model", "passes", "runtimes", "worker"):
         for path in sorted((root / room).rglob("*.py")):
             hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return hashed.hexdigest()
 
 
-def load_rows(plan: Plan) -> tuple[Dataset, str]:
-    """Reads the data and decides which label the task answers.
+def load_rows(plan: Plan) -> tuple[Dataset, dict[str, str]]:
+    """Reads the data and decides which label each task answers.
 
     Returns:
-        The dataset and the label's name.
+        The dataset, and task -> label.
 
     Raises:
+        RecipeError: If a task names no label, or the data has several to choose from.
         DataError: If the rows, columns, labels or splits cannot be used.
     """
-    task = plan.recipe.task
-    dataset = load_dataset(plan.recipe.data, plan.folder, where=plan.where, seed_label=task.label)
-    label = check_binary(dataset, task.label, plan.where)
-    return dataset, label
+    questions = plan.recipe.questions
+    dealt_by = plan.recipe.task.label if not plan.recipe.tasks else next(iter(questions.values())).label
+    dataset = load_dataset(plan.recipe.data, plan.folder, where=plan.where, seed_label=dealt_by)
+    labels = {name: _label(dataset, name, config, plan.where) for name, config in questions.items()}
+    return dataset, labels
+
+
+def _label(dataset: Dataset, name: str, config: TaskConfig, where: str) -> str:
+    wanted = config.label or (name if name in dataset.labels else None)
+    if config.kind == "binary":
+        return check_binary(dataset, wanted, where)
+    if wanted is None and len(dataset.labels) == 1:
+        return next(iter(dataset.labels))
+    key = f"tasks.{name}.label" if name else "task.label"
+    if wanted is None or wanted not in dataset.labels:
+        known = ", ".join(sorted(dataset.labels)) or "none; set data.label"
+        problem = f"there is no label {wanted!r}" if wanted else "it must say which of the labels counts"
+        raise RecipeError(f"{where}: {key}: {problem}", f"known: {known}.")
+    return wanted
 
 
 def _target(name: str, folder: Path, where: str) -> Target:

@@ -19,7 +19,8 @@ from compress.store.cache import Cache, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.build import Built, Models, build_models, build_target
-from compress.workflow.measure import Holdout, measure_target, take_holdout
+from compress.workflow.holdout import Holdout, only_label, take_holdout
+from compress.workflow.measure import measure_target
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan
 from compress.workflow.progress import Progress
 
@@ -68,9 +69,10 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
     output = OutputFolder(out, owner)
     output.check()
     progress.step("reading the data")
-    dataset, label = load_rows(plan)
+    dataset, labels = load_rows(plan)
     models = build_models(plan, dataset, progress)
-    holdout = take_holdout(models, label, plan)
+    holdout = take_holdout(models, labels, plan)
+    label = only_label(labels)
     # Claimed only now: data or a model that cannot be used leave no folder behind.
     with output.claimed():
         cache = output.cache
@@ -114,7 +116,7 @@ def _one_target(
     models: Models,
     target: Target,
     plan: Plan,
-    label: str,
+    label: str | None,
     holdout: Holdout,
     cache: Cache,
     machine: str,

@@ -107,7 +107,10 @@ class InvertedResidualV3(nn.Module):
         filter_ = conv_norm(row.expanded, row.expanded, row.kernel, _V3_NORM, activation, row.stride, depthwise=True)
         squeeze = SqueezeExcitation(row.expanded, divisible(row.expanded // 4), nn.ReLU(), nn.Hardsigmoid())
         self.block = nn.Sequential(
-            *widen, filter_, *([squeeze] if row.squeeze else []), conv_norm(row.expanded, row.channels, 1, _V3_NORM, None)
+            *widen,
+            filter_,
+            *([squeeze] if row.squeeze else []),
+            conv_norm(row.expanded, row.channels, 1, _V3_NORM, None),
         )
 
     def forward(self, maps: Tensor) -> Tensor:

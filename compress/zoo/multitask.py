@@ -60,9 +60,7 @@ class MultiTask(nn.Module):
         ModelError: If there is no task, or a name or kind of task cannot be.
     """
 
-    def __init__(
-        self, tasks: Mapping[str, str | int], sharing: str, trunk: Callable[[], MlpTrunk | FtTrunk]
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, str | int], sharing: str, trunk: Callable[[], MlpTrunk | FtTrunk]) -> None:
         super().__init__()
         one_of(SHARING, sharing=sharing)
         self.tasks = dict(tasks)
@@ -89,8 +87,9 @@ class MultiTask(nn.Module):
 
     def fit_scale(self, features: Tensor) -> None:
         """Sets the scales of every trunk from raw training rows `[rows, features]`."""
-        for trunk in self.trunks.values():
-            trunk.scale.fit(features)
+        for module in self.trunks.modules():
+            if isinstance(module, Standardise):
+                module.fit(features)
 
 
 def soft_sharing_penalty(model: MultiTask) -> Tensor:
@@ -100,8 +99,7 @@ def soft_sharing_penalty(model: MultiTask) -> Tensor:
     two parsers; here every pair of tasks. Scales are buffers and stay out of it.
     """
     trunks = [dict(trunk.named_parameters()) for trunk in model.trunks.values()]
-    device = next(model.parameters()).device
-    penalty = torch.zeros((), device=device)
+    penalty = torch.zeros((), device=next(model.parameters()).device)
     for one, other in itertools.combinations(trunks, 2):
         for name, parameter in one.items():
             penalty = penalty + (parameter - other[name]).square().sum()
@@ -158,9 +156,7 @@ def multitask_transformer(
         ModelError: If an argument is out of its range.
     """
     at_least(1, features=features)
-    return MultiTask(
-        read_tasks(tasks), sharing, lambda: ft_trunk(features, (), width, layers, heads, dropout)
-    )
+    return MultiTask(read_tasks(tasks), sharing, lambda: ft_trunk(features, (), width, layers, heads, dropout))
 
 
 def read_tasks(tasks: Sequence[str] | Mapping[str, str | int]) -> dict[str, str | int]:
@@ -176,7 +172,8 @@ def read_tasks(tasks: Sequence[str] | Mapping[str, str | int]) -> dict[str, str 
         name, colon, kind = entry.partition(":")
         if not colon:
             raise ModelError(
-                f"model.arguments.tasks: {entry!r} has no kind", "write 'default:binary', 'growth:regression' or 'kind:3'."
+                f"model.arguments.tasks: {entry!r} has no kind",
+                "write 'default:binary', 'growth:regression' or 'kind:3'.",
             )
         if name in result:
             raise ModelError(f"model.arguments.tasks: {name!r} is there twice", "name each task once.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.errors import DataError
+from compress.errors import DataError, ModelError
 
 
 class Standardise(nn.Module):
@@ -50,12 +50,17 @@ class Standardise(nn.Module):
         self.std.copy_(torch.where(variance > 0, variance.sqrt(), 1))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Maps raw float32 `values` `[..., features]` to the same shape."""
+        """Maps raw float32 `values` `[..., features]` to the same shape.
+
+        Raises:
+            ModelError: If the last dimension is not the number of features.
+        """
+        # Without this a single feature would be spread over all of them.
+        if values.shape[-1] != self.mean.numel():
+            raise ModelError(
+                f"{values.shape[-1]} features are fed to a model of {self.mean.numel()}",
+                "set the number of features in model.arguments.",
+            )
         scaled = (values - self.mean) / self.std
         # Missing values first: minimum and maximum of a NaN are not the same in every runtime.
         return torch.where(torch.isnan(scaled), 0.0, scaled).clamp(-8.0, 8.0)
-
-
-def real_steps(series: Tensor) -> Tensor:
-    """Tells steps from padding: float32 `[batch, steps]`, 1 where any feature of `[batch, steps, features]` is known."""
-    return (~torch.isnan(series)).to(series.dtype).amax(dim=-1)

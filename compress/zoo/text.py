@@ -37,9 +37,7 @@ class CompactBert(nn.Module):
         self.token_types = nn.Embedding(token_types, width) if token_types else None
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, feed_forward, dropout, pre_norm=False) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, feed_forward, dropout, pre_norm=False) for _ in range(layers))
         self.head = nn.Linear(width, classes)
         for table in (self.tokens.weight, self.positions, *(self.token_types.parameters() if self.token_types else ())):
             nn.init.normal_(table, std=0.02)
@@ -67,7 +65,9 @@ class CompactBert(nn.Module):
             raise ModelError("token types are fed to a model without them", "set model.arguments.token_types.")
         embedded = self.tokens(input_ids) + self.positions[:length]
         if self.token_types is not None:
-            embedded = embedded + (self.token_types.weight[0] if token_type_ids is None else self.token_types(token_type_ids))
+            embedded = embedded + (
+                self.token_types.weight[0] if token_type_ids is None else self.token_types(token_type_ids)
+            )
         real = attention_mask.to(embedded.dtype)
         hidden, mask = self.dropout(self.norm(embedded)), padding_mask(real)
         for block in self.blocks:

@@ -5,6 +5,7 @@ Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -68,7 +69,8 @@ class Block(nn.Module):
         """Maps `tokens` `[batch, tokens, width]` to the same shape; `mask` is what `padding_mask` gives."""
         if self.pre_norm:
             tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens), mask))
-            return tokens + self.dropout(self._feed_forward(self.feed_forward_norm(tokens)))
+            added: Tensor = tokens + self.dropout(self._feed_forward(self.feed_forward_norm(tokens)))
+            return added
         tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens, mask)))
         normed: Tensor = self.feed_forward_norm(tokens + self.dropout(self._feed_forward(tokens)))
         return normed
@@ -85,3 +87,8 @@ def padding_mask(real: Tensor) -> Tensor:
         real: float32 `[batch, tokens]`, 1 for a real token and 0 for padding.
     """
     return ((1 - real) * _MASKED)[:, None, None, :]
+
+
+def normal(rows: int, width: int) -> Tensor:
+    """Returns random parameters `[rows, width]` of the size that attention expects of tokens."""
+    return torch.empty(rows, width).normal_(std=width**-0.5)

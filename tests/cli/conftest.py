@@ -9,10 +9,10 @@ import pytest
 # The tests of the command line and of the workflow use the same project.
 sys.path.insert(0, str(Path(__file__).parent.parent / "workflow"))
 
-from cli_command import Command, Said  # noqa: E402
-from shared_projects import canned_latency, fails_for, finished, on_both, project  # noqa: E402
+from cli_command import Command, Said
+from shared_projects import canned_latency, fails_for, finished, on_both, project
 
-from compress import cli  # noqa: E402
+from compress import cli
 
 __all__ = ["canned_latency", "fails_for", "finished", "on_both", "project"]
 

@@ -85,7 +85,9 @@ def test_an_internal_error_says_how_to_see_more(command: Command, monkeypatch: p
     monkeypatch.setattr(targets.command, "callback", broken)
     said = command("targets")
     assert said.code == 4
-    assert said.err.startswith("error: internal error: ZeroDivisionError: division by zero\nhint: set EDGE_COMPRESS_DEBUG")
+    assert said.err.startswith(
+        "error: internal error: ZeroDivisionError: division by zero\nhint: set EDGE_COMPRESS_DEBUG"
+    )
     monkeypatch.setenv("EDGE_COMPRESS_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["targets"])
@@ -95,7 +97,11 @@ def test_an_internal_error_says_how_to_see_more(command: Command, monkeypatch: p
     ("error", "code", "message"),
     [
         (InternalError("a rule was broken", "report it."), 4, "error: a rule was broken\nhint: report it.\n"),
-        (OSError(28, "No space left on device", "/tmp/x"), 2, "error: /tmp/x: No space left on device\nhint: free some"),
+        (
+            OSError(28, "No space left on device", "/tmp/x"),
+            2,
+            "error: /tmp/x: No space left on device\nhint: free some",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; finished steps are kept"),
         (click.Abort(), 130, "interrupted"),
         (BrokenPipeError(), 0, ""),
@@ -143,23 +149,23 @@ def test_help_and_recipe_errors_answer_at_once(project: Project, capsys: pytest.
     assert all(seconds < NOISY_S for seconds in took.values()), took
 
 
-@pytest.mark.parametrize(
-    "imported",
-    [
-        "compress",
-        "compress.cli",
-        "compress.cli.run",
-        "compress.cli.init",
-        "compress.cli.targets",
-        "compress.cli.doctor",
-        "compress.recipe",
-        "compress.target",
-        "compress.evidence",
-        "compress.gate",
-        "compress.report",
-        "compress.workflow.plan",
-    ],
+AT_ONCE = (
+    "compress",
+    "compress.cli",
+    "compress.cli.run",
+    "compress.cli.init",
+    "compress.cli.targets",
+    "compress.cli.doctor",
+    "compress.recipe",
+    "compress.target",
+    "compress.evidence",
+    "compress.gate",
+    "compress.report",
+    "compress.workflow.plan",
 )
+
+
+@pytest.mark.parametrize("imported", AT_ONCE)
 def test_what_answers_at_once_does_not_load_torch(imported: str, loads_torch: dict[str, bool]) -> None:
     assert loads_torch[imported] is False
 
@@ -167,11 +173,7 @@ def test_what_answers_at_once_does_not_load_torch(imported: str, loads_torch: di
 @pytest.fixture(scope="module")
 def loads_torch() -> dict[str, bool]:
     # One process, the lightest module first: one that loads torch spoils all that follow, and fails itself.
-    names = [
-        mark.args[1]
-        for mark in test_what_answers_at_once_does_not_load_torch.pytestmark  # type: ignore[attr-defined]
-    ][0]
-    text = f"import importlib, sys\nfor n in {names!r}:\n    importlib.import_module(n); print(n, 'torch' in sys.modules)"
+    text = f"import sys\nfor name in {AT_ONCE!r}:\n    __import__(name); print(name, 'torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", text], env=environment(), capture_output=True, text=True, check=True)
     return {line.split()[0]: line.split()[1] == "True" for line in said.stdout.splitlines()}
 

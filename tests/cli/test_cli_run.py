@@ -13,8 +13,9 @@ from cli_command import Command
 from tiny_project import Project, check_whole, environment, program, tree
 
 from compress import cli
-from compress.evidence import Environment, Evidence, from_json
+from compress.evidence import Environment, Evidence, Parity, from_json
 from compress.recipe import Recipe
+from compress.workflow import measure
 from compress.workflow import run as running
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,10 +23,10 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def check_golden(name: str, text: str) -> None:
     """Compares text with what is committed; figures differ from machine to machine, so each becomes a #."""
-    text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    # What is said beside the table hangs on figures as well; the tests of the report hold its words.
+    text = re.sub(r"\nnotes\n(.+\n)+", "", text)
     text = re.sub(r"[-+]?\d[\d,]*(\.\d+)?", "#", text)
-    # What is as wide as its figures is not laid out alike everywhere.
-    text = re.sub(r"[ ─]{2,}", "  ", text)
+    text = "\n".join(re.sub(r"[ ─]{2,}", "  ", line).rstrip() for line in text.splitlines()) + "\n"
     path = GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN") == "1":
         path.write_text(text, encoding="utf-8")
@@ -40,7 +41,12 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("canned_latency", "steady")
-def test_what_a_run_ends_with(project: Project, command: Command) -> None:
+def test_what_a_run_ends_with(project: Project, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wide enough that no line is broken where a figure happens to end.
+    monkeypatch.setenv("COLUMNS", "300")
+    # How close an artifact comes to the graph, down to not at all different, is a matter of the processor.
+    close = Parity("graph", 180, "logit", max_abs=0.01, sqnr_db=40.0, label_agreement=1.0, reference_range=9.0)
+    monkeypatch.setattr(measure, "parity", lambda *_, **__: (close,))
     project.change(schemes=["float32", "int8-static"])
     said = command("run", "recipe.toml", folder=project.folder)
     assert said.code == 0
@@ -102,7 +108,18 @@ def test_flags_replace_what_the_recipe_says(project: Project, command: Command) 
     said = command(
         *("run", project.recipe, "--print-recipe", "--label", "group", "--drop", "defaulted", "--drop", "age"),
         *("--scheme", "float16", "--target", "litert-cpu", "--seed", 7, "--cutoff", 0.3, "--link", "logit"),
-        *("--name", "other", "--weights", "here.safetensors", "--data", "gen.py:rows", "--output", "logit", "--id", "x"),
+        *(
+            "--name",
+            "other",
+            "--weights",
+            "here.safetensors",
+            "--data",
+            "gen.py:rows",
+            "--output",
+            "logit",
+            "--id",
+            "x",
+        ),
         folder=project.folder.parent,
     )
     assert said.code == 0
@@ -207,14 +224,6 @@ def test_brackets_in_a_path_are_no_markup(finished: Project, command: Command) -
     said = command("run", odd.recipe, folder=finished.folder)
     assert said.code == 0
     assert f"report:    {odd.out}/report.md" in said.out
-
-
-@pytest.mark.usefixtures("canned_latency", "steady")
-def test_brackets_in_a_scheme_are_no_markup(finished: Project, command: Command) -> None:
-    finished.change(schemes=["float32", "[/x]"], scheme={"[/x]": {"base": "int8-dynamic", "exclude": ["*"]}})
-    said = command("run", "recipe.toml", folder=finished.folder)
-    assert "MarkupError" not in said.err
-    assert said.code == 0
 
 
 def test_colours_and_unicode_are_left_out_where_they_cannot_be_shown(finished: Project) -> None:

@@ -118,3 +118,36 @@ def test_missing_values(load):
     body = returning('{"inputs": {"x": np.full((50, 2), np.nan)}, "ids": np.arange(50)}')
     assert load(body, missing=0).notes == ("missing values filled with 0: x 100.",)
     assert np.isnan(load(body).reader.read(np.array([0]))["x"]).all()
+
+
+SPLITS_BODY = returning(
+    '{"inputs": {"x": np.zeros((8, 2))}, "splits": ["train", "calibration", "validation", "test"] * 2}'
+)
+
+
+def test_the_function_may_say_the_split_of_each_row(load):
+    dataset = load(SPLITS_BODY, split={"by": "column", "column": "splits"})
+    assert {name: rows.tolist() for name, rows in dataset.splits.items()} == {
+        "train": [0, 4],
+        "calibration": [1, 5],
+        "validation": [2, 6],
+        "test": [3, 7],
+    }
+
+
+@pytest.mark.parametrize("split", [{}, {"by": "random"}])
+def test_splits_are_not_overruled_without_a_word(load, split):
+    with pytest.raises(DataError, match=r"deals the rows, but mine\.py:rows returned their splits") as error:
+        load(SPLITS_BODY, split=split)
+    assert 'data.split.column = "splits"' in error.value.hint
+
+
+def test_splits_of_another_length(load):
+    body = returning('{"inputs": {"x": np.zeros((8, 2))}, "splits": ["test"]}')
+    with pytest.raises(DataError, match="different lengths: x 8, split column 1"):
+        load(body, split={"by": "column", "column": "splits"})
+
+
+def test_splits_that_are_asked_for_and_not_returned(load):
+    with pytest.raises(DataError, match=r"data\.split\.column: mine\.py:rows returned no 'splits'"):
+        load(split={"by": "column", "column": "splits"})

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from compress.evaluate.decisions import Flips, accuracy, decide, flips, hits, wilson_interval
+from compress.errors import DataError, InternalError
+from compress.evaluate.decisions import Decision, Flips, accuracy, decide, decide_rows, flips, hits
 
 
 def test_a_row_at_the_cutoff_counts_as_positive():
@@ -24,27 +23,22 @@ def test_flips_are_counted_in_each_direction():
     assert (found.agreeing, found.agreement) == (2, 0.4)
 
 
-# Wilson 1927; 8 of 10 and 81 of 263 as in Newcombe 1998, Statistics in Medicine 17:857, table I (method 3).
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [
-        (8, 10, 0.4902, 0.9433),
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval_has_the_published_values(successes, trials, low, high):
-    interval = wilson_interval(successes, trials, 0.95)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)
-    mirrored = wilson_interval(trials - successes, trials, 0.95)
-    assert (mirrored.low, mirrored.high) == pytest.approx((1 - high, 1 - low), abs=6e-5)
+def test_rows_are_decided_by_the_kind_of_task():
+    scores = np.array([[-1.0], [0.0], [2.0]])
+    assert decide_rows(scores, Decision("binary", "logit", 0.5), "risk").tolist() == [0, 1, 1]
+    assert decide_rows(scores, Decision("binary", "logit", 0.8), "risk").tolist() == [0, 0, 1]
+    assert decide_rows([0.2, 0.7], Decision("binary", "probability"), "risk").tolist() == [0, 1]
+    # Of equal numbers the first class is taken.
+    assert decide_rows([[0.0, 3.0, 1.0], [2.0, 2.0, 1.0]], Decision("multiclass"), "kind").tolist() == [1, 0]
+    assert decide_rows(scores, Decision("regression"), "amount") is None
 
 
-@settings(deadline=None)
-@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_holds_the_share_and_stays_a_share(counts):
-    successes, trials = counts
-    interval = wilson_interval(successes, trials, 0.95)
-    assert 0 <= interval.low <= successes / trials <= interval.high <= 1
+def test_decisions_need_the_shape_of_their_task():
+    with pytest.raises(DataError, match=r"risk: must have the shape \[rows\] or \[rows, 1\]") as caught:
+        decide_rows(np.zeros((3, 2)), Decision("binary", "logit"), "risk")
+    assert 'kind = "multiclass"' in caught.value.hint
+    with pytest.raises(DataError, match=r"kind: must have the shape \[rows, classes\], two classes or more") as caught:
+        decide_rows(np.zeros((3, 1)), Decision("multiclass"), "kind")
+    assert 'kind = "binary"' in caught.value.hint
+    with pytest.raises(InternalError, match="a binary decision needs a link"):
+        decide_rows(np.zeros(3), Decision("binary"), "risk")

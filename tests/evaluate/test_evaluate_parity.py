@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from compress.errors import DataError
-from compress.evaluate import parity
+from compress.evaluate import Decision, parity
 from compress.evaluate.parity import NO_SIGNAL_DB
 from compress.evidence import to_json
 
@@ -56,6 +56,16 @@ def test_any_finite_outputs_give_figures_that_can_be_written(pair):
     assert (result.max_abs == 0) == (result.sqnr_db is None)
 
 
+@pytest.mark.parametrize(
+    ("reference", "got"),
+    [([1.3e-164, 1.8e159], [0.0, 1.8e159]), ([5e-324, 1.7e308], [0.0, 1.7e308]), ([0.0, 5e-324], [0.0, 0.0])],
+)
+def test_a_tiny_difference_beside_a_huge_number_is_still_one(reference, got):
+    result = one(reference, got)
+    assert result.sqnr_db is not None
+    assert result.max_abs > 0
+
+
 def test_differences_beyond_the_largest_number_stay_finite():
     result = one([1.7e308, 1.0], [-1.7e308, 1.0])
     assert result.sqnr_db == pytest.approx(-10 * np.log10(4))
@@ -67,6 +77,25 @@ def test_label_agreement_by_logit_and_by_probability():
     assert one(logits, moved, decisions={"risk": ("logit", 0.5)}).label_agreement == 0.75
     assert one(logits, moved, decisions={"risk": ("logit", 0.9)}).label_agreement == 1.0
     assert one([0.2, 0.6], [0.2, 0.4], decisions={"risk": ("probability", 0.5)}).label_agreement == 0.5
+
+
+def test_label_agreement_of_classes_is_that_of_the_largest_output():
+    logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.9], [3.0, 1.0, 0.0], [-1.0, -2.0, 5.0]])
+    moved = logits + np.array([0.0, 0.0, 0.2])
+    assert one(logits, moved, decisions={"risk": Decision("multiclass")}).label_agreement == 0.75
+    assert one(logits, moved, decisions={"risk": Decision("regression")}).label_agreement is None
+    unusable = logits.copy()
+    unusable[1, 0] = np.nan
+    assert one(unusable, unusable, decisions={"risk": Decision("multiclass")}).label_agreement == 1.0
+
+
+def test_a_pair_stands_for_a_binary_decision():
+    logits, moved = np.array([[-1.0], [0.2]]), np.array([[-1.0], [-0.2]])
+    pair, said = (
+        one(logits, moved, decisions={"risk": item}) for item in (("logit", 0.5), Decision("binary", "logit"))
+    )
+    assert pair == said
+    assert pair.label_agreement == 0.5
 
 
 def test_every_output_in_the_order_of_the_reference():
@@ -112,5 +141,7 @@ def test_decisions_need_an_output_that_exists_and_decides():
     with pytest.raises(DataError, match="no output 'riks'") as caught:
         one(np.ones(3), np.ones(3), decisions={"riks": ("logit", 0.5)})
     assert "risk" in caught.value.hint
-    with pytest.raises(DataError, match=r"shape \[rows\] or \[rows, 1\] to decide"):
+    with pytest.raises(DataError, match=r"output 'risk': must have the shape \[rows\] or \[rows, 1\]"):
         one(np.ones((3, 2)), np.ones((3, 2)), decisions={"risk": ("logit", 0.5)})
+    with pytest.raises(DataError, match=r"output 'risk': must have the shape \[rows, classes\]"):
+        one(np.ones((3, 1)), np.ones((3, 1)), decisions={"risk": Decision("multiclass")})

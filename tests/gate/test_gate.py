@@ -28,20 +28,24 @@ from compress.target import Budgets
 FREE = Budgets()
 
 
-def metric(name="auc", difference=0.0, low=0.0, high=0.0, *, higher=True, rows=1000, value=0.7, note=""):
-    return Metric(name, value, 0.7, difference, Interval(low, high, 0.95, "DeLong"), higher, rows, note)
+PRIMARY = ("auc", "top_1", "r2")
 
 
-def agreement(share=1.0):
-    return Metric("agreement", share, None, None, Interval(0.9, 1.0, 0.95, "Wilson"), True, 1000)
+def metric(name="auc", difference=0.0, low=0.0, high=0.0, *, higher=True, rows=1000, value=0.7, note="", task=""):
+    interval = Interval(low, high, 0.95, "DeLong")
+    return Metric(name, value, 0.7, difference, interval, higher, rows, note, task, name in PRIMARY)
+
+
+def agreement(share=1.0, task=""):
+    return Metric("agreement", share, None, None, Interval(0.9, 1.0, 0.95, "Wilson"), True, 1000, task=task)
 
 
 def candidate(*metrics, **fields):
     return Candidate("int8", metrics=(*metrics, agreement()), **fields)
 
 
-def judged(item, budgets=FREE, **policy):
-    return judge(item, GateConfig(**policy), budgets)
+def judged(item, budgets=FREE, margins=None, **policy):
+    return judge(item, GateConfig(**policy), budgets, margins or {})
 
 
 def rule(verdict, name):
@@ -88,9 +92,9 @@ def test_rows_that_would_settle_a_likely_failure_come_from_the_good_end():
     assert "about 4,000 rows would" in verdict.reason
 
 
-@pytest.mark.parametrize("name", ["log_loss", "brier", "ks"])
+@pytest.mark.parametrize("name", ["log_loss", "brier", "ks", "macro_f1", "mae"])
 def test_other_margins_count_only_when_set_and_in_the_metric_s_own_direction(name):
-    higher = name == "ks"
+    higher = name in ("ks", "macro_f1")
     worse = -1 if higher else 1
     bad = metric(name, worse * 0.02, *sorted((worse * 0.01, worse * 0.03)), higher=higher)
     good = metric(name, -worse * 0.02, *sorted((-worse * 0.01, -worse * 0.03)), higher=higher)
@@ -132,16 +136,17 @@ def test_what_was_not_measured_is_incomparable():
     missing = judged(Candidate("int8", metrics=(agreement(),)))
     assert (missing.status, missing.reason) == (
         "INCOMPARABLE",
-        "has no AUC beside a baseline: it was not measured",
+        "has no quality beside a baseline: it was not measured",
     )
-    undefined = Metric("auc", None, None, None, None, True, 10, "undefined: all 10 rows are negative")
+    assert missing.rules[0].rule == "quality"
+    undefined = Metric("auc", None, None, None, None, True, 10, "undefined: all 10 rows are negative", primary=True)
     assert judged(candidate(undefined)).reason == ("has no AUC beside a baseline: undefined: all 10 rows are negative")
     assert judged(Candidate("int8", metrics=(metric(),))).status == "INCOMPARABLE"
     assert judged(Candidate("int8", metrics=(metric(),)), min_agreement=0).status == "PASS"
 
 
 def test_a_difference_without_an_interval_is_inconclusive():
-    short = Metric("auc", 0.7, 0.7, 0.0, None, True, 12, "no interval: 3 positive and 9 negative rows")
+    short = Metric("auc", 0.7, 0.7, 0.0, None, True, 12, "no interval: 3 positive and 9 negative rows", primary=True)
     verdict = judged(candidate(short))
     assert (verdict.status, verdict.reason) == (
         "INCONCLUSIVE",
@@ -219,14 +224,98 @@ def test_the_worst_rule_decides():
     assert worst([]) == "INCOMPARABLE"
 
 
+MULTITASK = Candidate(
+    "int8",
+    metrics=(
+        metric("auc", -0.001, -0.0029, 0.0009, task="default"),
+        metric("log_loss", 0.02, 0.01, 0.03, higher=False, task="default"),
+        agreement(0.99, "default"),
+        metric("top_1", -0.0071, -0.0090, -0.0052, task="delinquency"),
+        metric("log_loss", 0.002, 0.001, 0.003, higher=False, task="delinquency"),
+        agreement(0.97, "delinquency"),
+        metric("r2", -0.004, -0.012, 0.004, rows=500, task="growth"),
+        metric("mae", 1.234, -0.5, 2.5, higher=False, value=130.0, task="growth"),
+    ),
+)
+
+
+def test_every_task_is_judged_and_named():
+    verdict = judged(MULTITASK)
+    assert verdict.status == "FAIL"
+    assert [(entry.rule, entry.status) for entry in verdict.rules] == [
+        ("top_1_margin[delinquency]", "FAIL"),
+        ("min_agreement[delinquency]", "FAIL"),
+        ("r2_margin[growth]", "INCONCLUSIVE"),
+        ("auc_margin[default]", "PASS"),
+        ("min_agreement[default]", "PASS"),
+    ]
+    assert verdict.reason == (
+        "loses 0.0071 top-1 accuracy of delinquency (0.0052-0.0090), more than the margin 0.005; "
+        "decides 97.00 % of the rows of delinquency as the baseline does, less than the bound 98.00 %; "
+        "loses 0.0040 R2 of growth (-0.0040 to 0.0120): 500 rows do not tell whether it stays within the margin 0.005, "
+        "about 32,000 rows would"
+    )
+
+
+def test_a_task_s_own_margin_replaces_that_of_its_primary_metric_only():
+    verdict = judged(MULTITASK, margins={"delinquency": 0.01, "growth": 0.02}, min_agreement=0.9, log_loss_margin=0.005)
+    assert [(entry.rule, entry.status) for entry in verdict.rules] == [
+        ("log_loss_margin[default]", "FAIL"),
+        ("auc_margin[default]", "PASS"),
+        ("top_1_margin[delinquency]", "PASS"),
+        ("log_loss_margin[delinquency]", "PASS"),
+        ("r2_margin[growth]", "PASS"),
+        ("min_agreement[default]", "PASS"),
+        ("min_agreement[delinquency]", "PASS"),
+    ]
+    assert rule(judged(MULTITASK, margins={"default": 0.0}), "auc_margin[default]").status == "INCONCLUSIVE"
+
+
+def test_a_single_task_is_not_named():
+    alone = Candidate(
+        "int8", metrics=(metric("r2", task="growth"), metric("mae", 6.0, 5, 7, higher=False, task="growth"))
+    )
+    verdict = judged(alone, mae_margin=25.0)
+    assert [entry.rule for entry in verdict.rules] == ["r2_margin", "mae_margin"]
+    assert verdict.rules[1].reason == "adds 6.00 mean absolute error (5.00-7.00), within the margin 25"
+    assert judged(alone, margins={"growth": 0.0}).status == "PASS"
+
+
+def test_a_task_that_decides_nothing_needs_no_agreement():
+    assert judged(Candidate("int8", metrics=(metric("r2", task="growth"),)), min_agreement=1.0).status == "PASS"
+    both = Candidate("int8", metrics=(metric("r2", task="growth"), metric("top_1", task="kind")))
+    assert judged(both).reason == "has no agreement with the baseline's decisions of kind: it was not measured"
+
+
+def test_metrics_that_do_not_occur_are_not_gated():
+    assert judged(candidate(metric()), macro_f1_margin=0.0, mae_margin=0.0, r2_margin=0.0).status == "PASS"
+
+
+def test_a_margin_of_a_task_that_was_not_measured_is_no_pass():
+    verdict = judged(candidate(metric(task="default")), margins={"growth": 0.01}, min_agreement=0)
+    assert verdict.status == "INCOMPARABLE"
+    assert verdict.reason == "has no quality of growth beside a baseline: it was not measured"
+    assert rule(verdict, "quality[growth]").status == "INCOMPARABLE"
+
+
+def test_an_undefined_figure_names_its_task():
+    undefined = Metric("r2", None, None, None, None, True, 9, "undefined: all labels are equal", "growth", True)
+    short = Metric("mae", 1.0, 1.0, 0.0, None, False, 9, "no interval: 9 rows", "growth")
+    verdict = judged(candidate(metric(task="default"), undefined, short), min_agreement=0, mae_margin=1.0)
+    assert verdict.reason == (
+        "has no R2 of growth beside a baseline: undefined: all labels are equal; "
+        "may add mean absolute error of growth: no interval: 9 rows"
+    )
+
+
 numbers = st.floats() | st.sampled_from([0.0, 0.003, -0.003])
 maybe = st.none() | numbers
 ends = numbers | st.floats(-0.01, 0.01)
 intervals = st.builds(Interval, ends, ends, st.just(0.95), st.just("DeLong"))
 counts = st.integers(0, 10**12)
 metrics = st.builds(
-    Metric,
-    st.sampled_from(["auc", "auc", "agreement", "log_loss", "brier", "ks"]),
+    lambda name, *fields: Metric(name, *fields, name in PRIMARY),
+    st.sampled_from(["auc", "auc", "top_1", "r2", "agreement", "agreement", "log_loss", "macro_f1", "mae"]),
     st.sampled_from([None, 0.7, 1.0]) | numbers,
     maybe,
     maybe,
@@ -234,6 +323,7 @@ metrics = st.builds(
     st.booleans(),
     counts,
     st.text(max_size=5),
+    st.sampled_from(["", "default", "growth"]),
 )
 candidates = st.builds(
     Candidate,
@@ -255,9 +345,11 @@ positive = st.none() | st.floats(0, 1e6)
 policies = st.builds(
     GateConfig,
     auc_margin=st.floats(0, 1),
+    top_1_margin=st.floats(0, 1),
+    r2_margin=st.floats(0, 1),
+    macro_f1_margin=positive,
+    mae_margin=positive,
     log_loss_margin=positive,
-    brier_margin=positive,
-    ks_margin=positive,
     min_agreement=st.just(0.0) | st.floats(0, 1),
     min_sqnr_db=st.none() | st.floats(-100, 100),
 )
@@ -271,19 +363,23 @@ limits = st.builds(
 
 
 @settings(max_examples=200, deadline=None)
-@given(candidates, policies, limits)
-def test_any_candidate_gets_a_verdict(item, policy, budgets):
-    verdict = judge(item, policy, budgets)
+@given(candidates, policies, limits, st.dictionaries(st.sampled_from(["default", "growth", "age"]), st.floats(0, 1)))
+def test_any_candidate_gets_a_verdict(item, policy, budgets, margins):
+    verdict = judge(item, policy, budgets, margins)
     to_json(verdict)
     assert verdict.rules
     assert verdict.status == worst(entry.status for entry in verdict.rules)
     assert all(entry.reason for entry in verdict.rules)
     if verdict.status == "PASS":
-        auc = item.metric("auc")
         assert not item.error
-        ends = (auc.interval.low, auc.interval.high)
-        assert max(-end if auc.higher_is_better else end for end in ends) <= policy.auc_margin
-        assert policy.min_agreement == 0 or item.metric("agreement").value >= policy.min_agreement
+        assert item.primary
+        assert margins.keys() <= {entry.task for entry in item.primary}
+        for entry in item.primary:
+            ends = (entry.interval.low, entry.interval.high)
+            margin = margins.get(entry.task, getattr(policy, f"{entry.name}_margin"))
+            assert max(-end if entry.higher_is_better else end for end in ends) <= margin
+            if policy.min_agreement and entry.name != "r2":
+                assert item.metric("agreement", entry.task).value >= policy.min_agreement
 
 
 @settings(deadline=None)
@@ -297,7 +393,8 @@ def test_a_wider_margin_never_judges_worse(difference, below, above, margin, mor
 
 def auc_status(labels, a, b, margin):
     found = delong_paired(labels, a, b)
-    shown = Metric("auc", found.auc_b, found.auc_a, found.difference, found.interval(0.95), True, labels.size)
+    interval = found.interval(0.95)
+    shown = Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, labels.size, primary=True)
     return judged(candidate(shown), auc_margin=margin).status
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from multitask_evidence import multitask
 
 from compress.evidence import (
     ArtifactInfo,
@@ -80,6 +81,12 @@ def evidence() -> Evidence:
             warnings=("load average 1.9 on 2 cores: other work runs; stop it and run `edge-compress run` again",),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def three_tasks(evidence: Evidence) -> Evidence:
+    """The first target with three tasks of three kinds."""
+    return multitask(evidence)
 
 
 def _model(digest: str, parameters: int, macs: int) -> ModelInfo:
@@ -166,7 +173,8 @@ def _litert() -> TargetEvidence:
 
 def _baseline(size_bytes: int, median_ms: float, runtime: str) -> Candidate:
     metrics = tuple(
-        Metric(name, value, value, None, None, better, ROWS) for name, (value, _, better) in METRICS.items()
+        Metric(name, value, value, None, None, better, ROWS, primary=name == "auc")
+        for name, (value, _, better) in METRICS.items()
     )
     return Candidate(
         "float32",
@@ -208,7 +216,7 @@ def _metric(name: str, difference: float) -> Metric:
         return Metric(name, None, baseline, None, None, better, ROWS, "undefined: all scores are equal")
     change = difference if better else -difference / 2
     interval = Interval(change - half, change + half, 0.95, "DeLong" if name in ("auc", "gini") else "bootstrap")
-    return Metric(name, baseline + change, baseline, change, interval, better, ROWS)
+    return Metric(name, baseline + change, baseline, change, interval, better, ROWS, primary=name == "auc")
 
 
 def _agreement() -> Metric:

@@ -34,3 +34,14 @@ def test_terminal(evidence: Evidence, width: int) -> None:
 
 def test_markdown(evidence: Evidence) -> None:
     check("report.md", render_markdown(evidence))
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_terminal_of_several_tasks(three_tasks: Evidence, width: int) -> None:
+    file = io.StringIO()
+    render(three_tasks, Console(file=file, width=width))
+    check(f"multitask_terminal_{width}.txt", file.getvalue())
+
+
+def test_markdown_of_several_tasks(three_tasks: Evidence) -> None:
+    check("multitask_report.md", render_markdown(three_tasks))

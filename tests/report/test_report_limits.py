@@ -38,6 +38,28 @@ def test_few_rows_of_a_class(evidence: Evidence) -> None:
     assert said(replace(evidence, data=few), "12 positive rows and 5,988 negative: fewer than 100")
 
 
+def test_positive_rows_say_nothing_of_tasks_that_have_none(evidence: Evidence, three_tasks: Evidence) -> None:
+    target = three_tasks.targets[0]
+    candidates = tuple(
+        replace(item, metrics=tuple(metric for metric in item.metrics if metric.task != "default"))
+        for item in target.candidates
+    )
+    few = replace(evidence.data, positives={"test": 12})
+    changed = replace(three_tasks, data=few, targets=(replace(target, candidates=candidates),))
+    assert not said(changed, "fewer than 100")
+    assert said(replace(three_tasks, data=few), "fewer than 100")
+
+
+def test_rows_are_those_of_the_tasks_and_not_of_a_class(three_tasks: Evidence) -> None:
+    target = three_tasks.targets[0]
+    candidates = tuple(
+        replace(item, metrics=tuple(m if m.primary else replace(m, rows=12) for m in item.metrics))
+        for item in target.candidates
+    )
+    changed = replace(three_tasks, targets=(replace(target, candidates=candidates),))
+    assert said(changed, "Quality was measured on 6,000 rows")
+
+
 def test_a_run_without_figures_says_so(evidence: Evidence) -> None:
     empty = replace(evidence, targets=(replace(evidence.targets[0], candidates=(), verdicts={}, error="boom"),))
     texts = limits(empty)

@@ -122,10 +122,17 @@ def poison(value: Any, text: str) -> Any:
     return value
 
 
-CLOSED_WORDS = {"PASS", "FAIL", "INCONCLUSIVE", "FASTER", "SLOWER", "auc", "float32"}
+CLOSED_WORDS = {
+    *("PASS", "FAIL", "INCONCLUSIVE", "INCOMPARABLE", "FASTER", "SLOWER"),
+    *("auc", "top_1", "r2", "mae", "float32"),
+}
 
 
-def test_no_string_of_the_evidence_changes_the_structure_of_the_report(evidence: Evidence) -> None:
+@pytest.mark.parametrize("tasks", ["one", "three"])
+def test_no_string_of_the_evidence_changes_the_structure_of_the_report(
+    tasks: str, evidence: Evidence, three_tasks: Evidence
+) -> None:
+    evidence = evidence if tasks == "one" else three_tasks
     expected = _structure(PARSER.parse(render_markdown(evidence)))
 
     # No shrinking: a whole report takes 0.1 s, and the tests above shrink the same faults on a single string.
@@ -184,6 +191,18 @@ def test_every_figure_has_its_place(evidence: Evidence) -> None:
     assert "0.9908 | - | - | [0.9881, 0.9930] |" in text
     assert "- interval of auc, gini: 95 %, DeLong" in text
     assert "- (45 samples of 64 needed) | - (45 samples of 662 needed)" in text
+
+
+def test_several_tasks_stand_in_a_column_of_their_own(three_tasks: Evidence) -> None:
+    text = render_markdown(three_tasks)
+    for line in (
+        "| scheme | task | metric | better | value | baseline | difference | interval | rows | note |",
+        "| int8-dynamic | delinquency | top_1 | higher | 0.8300 | 0.8312 | -0.0012 | [-0.0043, +0.0019] | 6,000 | - |",
+        "| int8-dynamic | bill_growth | mae | lower | 1290.1 | 1287.4 | +2.7 | [-0.4, +5.8] | 6,000 | - |",
+        "| test | 6,000 | dd04 |",
+    ):
+        assert line in text
+    assert "- interval of top_1: 95 %, Tango score" in text
 
 
 def test_a_run_that_measured_nothing_still_reports(evidence: Evidence) -> None:

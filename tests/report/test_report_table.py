@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compress.evidence import Candidate, Choice, Evidence, Interval, Metric, Parity, TargetEvidence, Verdict
+from compress.report.quality import Figure
 from compress.report.table import COLUMNS, REASON_LENGTH, Row, legend, table_rows, target_rows
 
 
@@ -32,7 +33,8 @@ def test_cells_of_a_measured_candidate(evidence: Evidence) -> None:
     assert row.size == "861 kB (0.26x)"
     assert row.latency == "0.31 ms  0.62x [0.60, 0.65] FASTER"
     assert row.memory == "6.10 MB"
-    assert row.auc == "0.7791 (-0.0003 [-0.0011, +0.0005])"
+    assert row.quality == (Figure("", "0.7791 (-0.0003 [-0.0011, +0.0005])"),)
+    assert row.cells[COLUMNS.index("quality")] == "0.7791 (-0.0003 [-0.0011, +0.0005])"
     assert row.parity == "34.1 dB  max 0.012"
     assert row.accelerated == "86 % (18/21)"
     assert (row.ships, row.outcome) == ("ships", "ships")
@@ -40,7 +42,8 @@ def test_cells_of_a_measured_candidate(evidence: Evidence) -> None:
 
 def test_the_baseline_is_not_compared_with_itself(evidence: Evidence) -> None:
     row = row_of(evidence, "onnxruntime-cpu", "float32")
-    assert (row.size, row.latency, row.auc) == ("3.26 MB", "0.50 ms  baseline", "0.7794")
+    assert (row.size, row.latency) == ("3.26 MB", "0.50 ms  baseline")
+    assert row.quality == (Figure("", "0.7794"),)
 
 
 def test_an_error_shows_its_first_line_and_dashes(evidence: Evidence) -> None:
@@ -90,16 +93,18 @@ def test_partial_figures(evidence: Evidence) -> None:
     target = evidence.targets[0]
     whole = target.candidates[1]
     assert whole.latency is not None
-    auc = Metric("auc", 0.7791, 0.7794, -0.0003, None, True, 12, "no interval: 3 positive rows")
+    auc = Metric("auc", 0.7791, 0.7794, -0.0003, None, True, 12, "no interval: 3 positive rows", primary=True)
     partial = replace(
         whole, latency=replace(whole.latency, comparison=None), metrics=(auc,), placement=None, memory=None
     )
     row = target_rows(with_candidate(target, partial))[-1]
     assert row.latency == "0.31 ms  not compared"
-    assert row.auc == "0.7791 (-0.0003)"
+    assert row.quality == (Figure("", "0.7791 (-0.0003)"),)
     assert (row.memory, row.accelerated) == ("-", "-")
     undefined = replace(partial, metrics=(replace(auc, value=None, difference=None),))
-    assert target_rows(with_candidate(target, undefined))[-1].auc == "-"
+    assert target_rows(with_candidate(target, undefined))[-1].quality == (Figure("", "-"),)
+    unmeasured = replace(partial, metrics=())
+    assert target_rows(with_candidate(target, unmeasured))[-1].cells[COLUMNS.index("quality")] == "-"
 
 
 def test_no_ratio_without_a_baseline_artifact(evidence: Evidence) -> None:
@@ -123,6 +128,6 @@ def test_the_legend_names_a_level_only_if_all_intervals_share_it(evidence: Evide
     assert "[99 % interval]" in legend(evidence)["latency"]
     assert "[95 % interval]" in legend(evidence)["AUC"]
     target = evidence.targets[0]
-    other = Metric("auc", 0.7, 0.7, 0.0, Interval(-0.1, 0.1, 0.9, "DeLong"), True, 10)
+    other = Metric("auc", 0.7, 0.7, 0.0, Interval(-0.1, 0.1, 0.9, "DeLong"), True, 10, primary=True)
     changed = with_candidate(target, replace(target.candidates[1], metrics=(other,)))
     assert "[interval]" in legend(replace(evidence, targets=(changed, evidence.targets[1])))["AUC"]

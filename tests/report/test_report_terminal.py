@@ -52,6 +52,29 @@ def test_intervals_are_never_torn(evidence: Evidence, width: int) -> None:
         assert any(interval in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 140])
+def test_several_tasks_fit_the_console(three_tasks: Evidence, width: int) -> None:
+    text = printed(three_tasks, width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert "top-1 of delinquency -0.0012 [-0.0043, +0.0019]" in words(text)
+
+
+def test_each_task_has_its_own_lines_in_the_table(three_tasks: Evidence) -> None:
+    lines = [line.rstrip() for line in printed(three_tasks, 80).splitlines()]
+    row = next(number for number, line in enumerate(lines) if line.startswith("int8-dynamic"))
+    column = lines[row].index("default: AUC")
+    assert [line[column:].rstrip() for line in lines[row + 1 : row + 9]] == [
+        "0.7791 (-0.0003",
+        "[-0.0011, +0.0005])",
+        "delinquency: top-1",
+        "0.8300 (-0.0012",
+        "[-0.0043, +0.0019])",
+        "bill_growth: R2",
+        "0.4015 (-0.0006",
+        "[-0.0036, +0.0024])",
+    ]
+
+
 def test_columns_are_left_out_aloud(evidence: Evidence) -> None:
     narrow, wide = words(printed(evidence, 80)), words(printed(evidence, 140))
     assert "34.1 dB" not in narrow

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.evidence import ArtifactInfo, Candidate, Comparison, Interval, Latency, RuleResult, Verdict
+from compress.evidence import ArtifactInfo, Candidate, Comparison, Interval, Latency, Metric, RuleResult, Verdict
+from compress.gate import judge
+from compress.recipe import GateConfig
 from compress.search import choose
-from compress.search.wording import decimals_for, percent, ratio, span
+from compress.search.wording import decimals_for, has_several_tasks, of_task, percent, ratio, span, title
+from compress.target import Budgets
 
 TOLERANCE = 0.02
 
@@ -218,3 +223,34 @@ def test_intervals_are_written_so_that_signs_are_seen(low, high, shown):
 def test_figures_are_written_with_their_digits():
     assert (ratio(0.4149), percent(0.97539)) == ("0.41x", "97.54 %")
     assert [decimals_for(bound) for bound in (0.0, 0.5, 0.003, 0.0005, 1e-5, 1e-300)] == [4, 4, 4, 5, 6, 12]
+    assert [decimals_for(bound) for bound in (9.9, 10, 250, 1000, 1e9)] == [4, 2, 1, 0, 0]
+
+
+def test_metrics_are_named_with_their_task_where_there_are_several():
+    assert [title(name) for name in ("auc", "top_1", "mae", "f_beta")] == [
+        "AUC",
+        "top-1 accuracy",
+        "mean absolute error",
+        "f_beta",
+    ]
+    assert (of_task("AUC", "default", several=True), of_task("AUC", "default", several=False)) == (
+        "AUC of default",
+        "AUC",
+    )
+    one, other = (Metric("auc", 0.7, 0.7, 0.0, None, True, 10, task=task) for task in ("default", "growth"))
+    assert has_several_tasks(Candidate("int8", metrics=(one, other)))
+    assert not has_several_tasks(Candidate("int8", metrics=(one, one)))
+    assert not has_several_tasks(Candidate("int8"))
+
+
+def test_the_reason_of_the_choice_names_the_task_that_lost():
+    lost = Metric(
+        "top_1", 0.71, 0.72, -0.01, Interval(-0.012, -0.008, 0.95, "Tango score"), True, 900, "", "kind", True
+    )
+    kept = Metric("r2", 0.5, 0.5, 0.0, Interval(-0.001, 0.001, 0.95, "bootstrap"), True, 900, "", "growth", True)
+    int8 = replace(scheme("int8", (0.41, 0.39, 0.43)), metrics=(kept, lost))
+    verdict = judge(int8, GateConfig(min_agreement=0), Budgets())
+    choice = choose((BASE, int8), passed(BASE) | {"int8": verdict}, "fastest")
+    reason = "loses 0.0100 top-1 accuracy of kind (0.0080-0.0120), more than the margin 0.005"
+    assert choice.rejected == {"int8": reason}
+    assert choice.reason == f"float32: int8 {reason}"

@@ -178,7 +178,11 @@ def test_answers_that_are_not_numbers_are_an_error_of_that_scheme(
 
     def spoilt(host: Any, runtime: str, path: Path, *given: Any, **settings: Any) -> Any:
         answers = real(host, runtime, path, *given, **settings)
-        return {name: values * float("nan") for name, values in answers.items()} if path.name == artifact.sha256 else answers
+        return (
+            {name: values * float("nan") for name, values in answers.items()}
+            if path.name == artifact.sha256
+            else answers
+        )
 
     finished.forget("outputs")
     monkeypatch.setattr(measure, "run_outputs", spoilt)
@@ -202,5 +206,3 @@ def test_a_model_that_answers_nan_is_refused_before_anything_is_lowered(project:
     with pytest.raises(DataError, match=r"output 'logit' on \d+ calibration rows: \d+ of \d+ rows are NaN"):
         project.run()
     assert not project.out.exists()
-
-

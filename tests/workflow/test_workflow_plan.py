@@ -15,7 +15,7 @@ from tiny_project import Project, environment
 from compress.errors import DataError, MissingPackageError, ModelError, RecipeError
 from compress.workflow import plan as planning
 from compress.workflow.build import build_models
-from compress.workflow.measure import take_holdout
+from compress.workflow.holdout import take_holdout
 from compress.workflow.plan import load_rows, make_plan, versions
 from compress.workflow.progress import Silent
 
@@ -45,15 +45,27 @@ def test_a_target_may_name_its_schemes(project: Project) -> None:
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
-        ({"targets": ["onnxruntime-cp"]}, "recipe.toml: targets: there is no target 'onnxruntime-cp'", "onnxruntime-cpu"),
+        (
+            {"targets": ["onnxruntime-cp"]},
+            "recipe.toml: targets: there is no target 'onnxruntime-cp'",
+            "onnxruntime-cpu",
+        ),
         ({"targets": ["no.toml"]}, "no.toml: No such file or directory", "check the path"),
         ({"targets": ["odd.toml"]}, "there is no runtime 'onnxrutime'", "did you mean 'onnxruntime'"),
-        ({"targets": ["extra.toml"]}, "the target 'extra' names the scheme 'float16', the recipe does not", "add it to the recipe's schemes"),
+        (
+            {"targets": ["extra.toml"]},
+            "the target 'extra' names the scheme 'float16', the recipe does not",
+            "add it to the recipe's schemes",
+        ),
         ({"targets": ["broken.toml"]}, "broken.toml: not valid TOML", "docs/recipe.md"),
         ({"targets": ["unknown.toml"]}, "unknown.toml: unknown key 'thread'", "did you mean 'threads'"),
         ({"targets": ["remote.toml"]}, "remote.toml: host", ""),
         ({"targets": ["other/onnxruntime-cpu.toml", "onnxruntime-cpu"]}, "two targets have the same name", "own name"),
-        ({"passes": [{"kind": "fold_batchnorm"}]}, "passes[0].kind: there is no pass 'fold_batchnorm'", "fold_batch_norm"),
+        (
+            {"passes": [{"kind": "fold_batchnorm"}]},
+            "passes[0].kind: there is no pass 'fold_batchnorm'",
+            "fold_batch_norm",
+        ),
     ],
 )
 def test_names_that_do_not_exist(project: Project, changes: dict[str, Any], message: str, hint: str) -> None:
@@ -84,7 +96,9 @@ def test_a_runtime_that_is_not_installed_names_the_extra(
     project: Project, monkeypatch: pytest.MonkeyPatch, target: str, package: str, extra: str
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *given: None if name == package else real(name, *given))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *given: None if name == package else real(name, *given)
+    )
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError) as caught:
         planned(project.change(targets=[target]))
@@ -106,7 +120,9 @@ def test_wrong_names_are_told_without_torch(project: Project) -> None:
         "except RecipeError as error:\n"
         "    print(error.message, 'torch' in sys.modules)\n"
     )
-    said = subprocess.run([sys.executable, "-c", text], cwd=project.folder, env=environment(), capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", text], cwd=project.folder, env=environment(), capture_output=True, text=True, check=True
+    )
     assert said.stdout.split()[-2:] == ["'onnxruntime-cp'", "False"]
 
 
@@ -118,8 +134,8 @@ def test_a_stratified_split_deals_by_the_label_of_the_task(project: Project) -> 
         data={"label": None, "labels": {"default": "defaulted", "late": "late_too"}, "split": {"by": "stratified"}},
         task={"label": "default"},
     )
-    dataset, label = load_rows(planned(project))
-    assert label == "default"
+    dataset, labels = load_rows(planned(project))
+    assert labels == {"": "default"}
     shares = [dataset.label("default")[rows].mean() for rows in dataset.splits.values()]
     assert max(shares) - min(shares) < 0.01
 
@@ -174,17 +190,21 @@ def holdout(project: Project) -> Callable[..., Any]:
     def take(function: str, **changes: Any) -> Any:
         project.change(model={"source": f"model.py:{function}", "weights": None}, **changes)
         plan = planned(project)
-        dataset, label = load_rows(plan)
-        return take_holdout(build_models(plan, dataset, Silent()), label, plan)
+        dataset, labels = load_rows(plan)
+        return take_holdout(build_models(plan, dataset, Silent()), labels, plan)
 
     return take
 
 
 def test_what_an_output_holds_is_found_or_said(holdout: Callable[..., Any]) -> None:
-    assert (holdout("logits").output, holdout("logits").link) == ("logit", "logit")
-    assert holdout("probabilities").link == "probability"
-    assert holdout("probabilities", task={"link": "logit"}).link == "logit"
-    assert holdout("two_outputs", task={"output": "yes"}).output == "yes"
+    def asked(function: str, **task: str) -> tuple[str, str]:
+        (question,) = holdout(function, task=task).questions
+        return question.output, question.link
+
+    assert asked("logits") == ("logit", "logit")
+    assert asked("probabilities") == ("chance", "probability")
+    assert asked("probabilities", link="logit") == ("chance", "logit")
+    assert asked("two_outputs", output="yes") == ("yes", "logit")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +214,12 @@ def test_what_an_output_holds_is_found_or_said(holdout: Callable[..., Any]) -> N
         ("two_outputs", {"task": {"output": "yess"}}, RecipeError, "the model has no output 'yess'"),
         ("logits", {"task": {"link": "probability"}}, DataError, r"lie outside \[0, 1\]"),
         ("two_columns", {}, DataError, r"must have the shape \[rows\] or \[rows, 1\]; got \[\d+, 2\]"),
-        ("logits", {"measure": {"batch": 1000}}, RecipeError, "measure.batch: 1000 rows a call, but the test split has"),
+        (
+            "logits",
+            {"measure": {"batch": 1000}},
+            RecipeError,
+            "measure.batch: 1000 rows a call, but the test split has",
+        ),
         ("nothing", {}, ModelError, "the model has no output"),
     ],
 )
@@ -208,5 +233,5 @@ def test_an_output_that_cannot_answer_is_told_before_anything_is_lowered(
 def test_parity_rows_lie_in_the_test_split(holdout: Callable[..., Any]) -> None:
     taken = holdout("logits", measure={"parity_rows": 50})
     assert len(taken.parity_rows) == 50
-    assert 0 <= taken.parity_rows.min() and taken.parity_rows.max() < len(taken.labels)
+    assert taken.parity_rows.min() >= 0 and taken.parity_rows.max() < taken.rows == len(taken.questions[0].labels)
     assert len(set(taken.parity_rows.tolist())) == 50

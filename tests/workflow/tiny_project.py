@@ -28,7 +28,7 @@ ROWS = 900
 FEATURES = ["income", "debt", "age", "limit", "late", "months"]
 COEFFICIENTS = np.array([-1.5, 1.0, -0.4, -0.7, 1.2, 0.3])
 
-MODEL = '''
+MODEL = """
 import torch
 from torch import nn
 
@@ -48,7 +48,7 @@ class Scorer(nn.Module):
 
 def build(width=16):
     return Scorer(width)
-'''
+"""
 
 RECIPE: dict[str, Any] = {
     "schema": 1,

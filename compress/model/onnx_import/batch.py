@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from compress.model.onnx_import.errors import NotImportable
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -49,7 +47,7 @@ def opened_reshape(shape: Sequence[Any], target: Sequence[int], batch: Batch) ->
         batch: With a number from the file.
 
     Raises:
-        NotImportable: If the batch is not found in the target.
+        ValueError: If the batch is not found in the target.
     """
     if batch.fixed is None:
         return list(target)
@@ -63,7 +61,7 @@ def opened_reshape(shape: Sequence[Any], target: Sequence[int], batch: Batch) ->
     for index, size in enumerate(sizes):
         if math.prod(sizes[:index]) == before and size and size % batch.fixed == 0:
             return [*sizes[:index], batch.size * (size // batch.fixed), *sizes[index + 1 :]]
-    raise NotImportable(f"the batch {batch.fixed} is written into its shape {list(target)} and cannot be opened")
+    raise ValueError(f"the batch of {batch.fixed} is not found in its shape {list(target)}")
 
 
 def opened_expand(shape: Sequence[Any], target: Sequence[Any], batch: Batch) -> list[Any]:
@@ -78,8 +76,7 @@ def opened_expand(shape: Sequence[Any], target: Sequence[Any], batch: Batch) -> 
         rows = batch.rows(shape[-offset])
         if rows is not None and target[-offset] == rows * batch.fixed:
             result[-offset] = shape[-offset]
-    in_front = len(shape) < len(target) or shape[-len(target)] == 1
-    if target and target[0] == batch.fixed and in_front:
+    if target and target[0] == batch.fixed and (len(shape) < len(target) or shape[-len(target)] == 1):
         result[0] = batch.size
     return result
 
@@ -97,7 +94,9 @@ def opened_parts(parts: Sequence[torch.Tensor], axis: int, batch: Batch) -> list
             else part.shape[at]
             for at in range(rank)
         ]
-        changed = any(isinstance(new, torch.SymInt) and isinstance(old, int) for new, old in zip(sizes, part.shape, strict=True))
+        changed = any(
+            isinstance(new, torch.SymInt) and isinstance(old, int) for new, old in zip(sizes, part.shape, strict=True)
+        )
         result.append(part.expand(sizes) if changed else part)
     return result
 

@@ -111,11 +111,20 @@ class _Builder:
         return (Node(operator, name, inputs, outputs, values, _scope(proto)),)
 
     def _call(
-        self, function: Any, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Any], depth: int, name: str
+        self,
+        function: Any,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        depth: int,
+        name: str,
     ) -> Sequence[Node]:
         """Returns a function's body with the caller's names; its other values get names of their own."""
-        formal_inputs, formal_outputs = [text(item) for item in function.input], [text(item) for item in function.output]
-        scope: dict[str, str] = {item: "" for item in formal_inputs}
+        formal_inputs, formal_outputs = (
+            [text(item) for item in function.input],
+            [text(item) for item in function.output],
+        )
+        scope: dict[str, str] = dict.fromkeys(formal_inputs, "")
         scope |= dict(zip(formal_inputs, inputs, strict=False))
         direct: dict[str, str] = {}
         for formal, actual in zip(formal_outputs, outputs, strict=False):
@@ -201,7 +210,9 @@ def _input(proto: Any) -> Input:
     kind = proto.type.tensor_type
     shape: tuple[int | str, ...] | None = None
     if kind.HasField("shape"):
-        shape = tuple(int(dim.dim_value) if dim.HasField("dim_value") else text(dim.dim_param) for dim in kind.shape.dim)
+        shape = tuple(
+            int(dim.dim_value) if dim.HasField("dim_value") else text(dim.dim_param) for dim in kind.shape.dim
+        )
     return Input(text(proto.name), int(kind.elem_type), shape)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from compress.model.onnx_import.batch import Batch
 from compress.model.onnx_import.errors import NotImportable
 from compress.model.onnx_import.graph import Node
-from compress.model.onnx_import.values import MAX_NUMBERS, Host, Value, host_of, to_tensor
+from compress.model.onnx_import.values import MAX_NUMBERS, Host, Value, numbers_in, to_tensor
 
 
 class Call:
@@ -29,7 +30,7 @@ class Call:
         node: Node,
         values: Sequence[Value | None],
         opset: int,
-        constants: Mapping[str, torch.Tensor],
+        constants: Mapping[str, NDArray[Any]],
         batch: Batch,
     ) -> None:
         self.node = node
@@ -82,7 +83,7 @@ class Call:
         if isinstance(value, Host):
             return value
         constant = self._constants.get(self.node.inputs[index])
-        return host_of(constant) if constant is not None and constant.numel() <= MAX_NUMBERS else None
+        return numbers_in(constant, value.dtype) if constant is not None and constant.size <= MAX_NUMBERS else None
 
     def numbers(self, index: int) -> list[Any]:
         """Returns an input as a flat list of numbers, symbols of the batch among them.
@@ -105,6 +106,14 @@ class Call:
         if not all(isinstance(number, int) for number in numbers):
             raise NotImportable(f"its input {index} depends on the batch")
         return numbers
+
+    def is_constant(self, index: int) -> bool:
+        """Whether an input is one of the model's constants."""
+        return self.node.inputs[index] in self._constants
+
+    def constant(self, index: int) -> NDArray[Any]:
+        """Returns the content of an input that is one of the model's constants."""
+        return self._constants[self.node.inputs[index]]
 
     def number(self, index: int, default: Any) -> Any:
         """Returns an input of one element as a number, or the default where it is left out."""

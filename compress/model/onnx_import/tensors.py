@@ -22,8 +22,8 @@ MAX_RANK = 64
 MAX_EXTERNAL_BYTES = 4 << 30
 # onnx.TensorProto.DataType of the types that torch has.
 DTYPES: dict[int, torch.dtype] = {
-    **{1: torch.float32, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16, 6: torch.int32},
-    **{7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64, 12: torch.uint32, 13: torch.uint64},
+    1: torch.float32, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16, 6: torch.int32,
+    7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64, 12: torch.uint32, 13: torch.uint64,
     16: torch.bfloat16,
 }
 # uint4, int4, uint2, int2 and the 8- and 4-bit floats: what only quantized weights are stored in.
@@ -87,14 +87,18 @@ class TensorReader:
                 )
             self._claimed += needed
             if self._claimed > MAX_EXTERNAL_BYTES:
-                raise ModelError(f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN)
+                raise ModelError(
+                    f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN
+                )
             with file.open("rb") as opened:
                 opened.seek(offset)
                 return opened.read(length)
         except ValueError as error:
             raise ModelError(f"{where}: its place in {location[:200]!r} is no number", EXPORT_AGAIN) from error
         except OSError as error:
-            raise ModelError(f"{where}: {location[:200]!r} cannot be read ({error.strerror})", "check the file.") from error
+            raise ModelError(
+                f"{where}: {location[:200]!r} cannot be read ({error.strerror})", "check the file."
+            ) from error
 
 
 def from_array(array: NDArray[Any]) -> torch.Tensor:
@@ -130,7 +134,8 @@ def _external_file(path: Path, location: str, where: str) -> Path:
             )
     if not place.is_file():
         raise ModelError(
-            f"{where}: its data file {location[:200]!r} is missing", "copy the data file beside the model, under that name."
+            f"{where}: its data file {location[:200]!r} is missing",
+            "copy the data file beside the model, under that name.",
         )
     return place
 

@@ -52,9 +52,19 @@ def host(numbers: Any, dtype: torch.dtype = torch.int64) -> Host:
 
 def host_of(tensor: torch.Tensor) -> Host:
     """Returns a constant's content as numbers."""
-    array = np.empty(tuple(tensor.shape), dtype=object)
-    array[...] = np.array(tensor.tolist(), dtype=object).reshape(array.shape)
-    return Host(array, tensor.dtype)
+    return numbers_in(content(tensor), tensor.dtype)
+
+
+def content(tensor: torch.Tensor) -> NDArray[Any]:
+    """Returns a constant's content as an array, which a trace leaves alone; numpy has no bfloat16."""
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
+
+
+def numbers_in(array: NDArray[Any], dtype: torch.dtype) -> Host:
+    """Returns an array as numbers."""
+    result = np.empty(array.shape, dtype=object)
+    result[...] = np.array(array.tolist(), dtype=object).reshape(array.shape)
+    return Host(result, dtype)
 
 
 def to_tensor(value: Value) -> torch.Tensor:
@@ -94,9 +104,7 @@ def check_size(size: int) -> None:
 
 
 def truncated_division(left: Any, right: Any) -> Any:
-    """Returns a quotient; that of integers is rounded towards zero, as in ONNX."""
-    if any(isinstance(item, float | torch.SymFloat) for item in (left, right)):
-        return left / right
+    """Returns a quotient of integers, rounded towards zero as in ONNX."""
     if isinstance(left, int) and isinstance(right, int):
         quotient = abs(left) // abs(right)
         return quotient if (left < 0) == (right < 0) else -quotient
@@ -104,20 +112,17 @@ def truncated_division(left: Any, right: Any) -> Any:
 
 
 def cast_number(number: Any, dtype: torch.dtype) -> Any:
-    """Returns a number as another type, a symbol as a symbol."""
+    """Returns a number as another type. The batch's size stays an integer, so that what is computed of it can be told."""
     if dtype is torch.bool:
         return bool(number)
-    if dtype.is_floating_point:
-        return torch.sym_float(number) if isinstance(number, torch.SymInt) else number if _is_float(number) else float(number)
     if isinstance(number, torch.SymInt):
         return number
-    return torch.sym_int(number) if isinstance(number, torch.SymFloat) else int(number)
+    if dtype.is_floating_point:
+        return number if isinstance(number, torch.SymFloat) else float(number)
+    return torch.sym_int(number) if isinstance(number, torch.SymFloat) else int(number)  # type: ignore[no-untyped-call]
 
 
 def product(sizes: Iterable[Any]) -> Any:
     """Returns a product of sizes, symbols among them."""
     return math.prod(sizes)
 
-
-def _is_float(number: Any) -> bool:
-    return isinstance(number, float | torch.SymFloat)

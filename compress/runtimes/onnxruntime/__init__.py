@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from compress.model.core import Model
-from compress.recipe import QuantScheme
-from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import Ranges
-from compress.target import Target
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a file can be inspected without torch
+    from compress.model.core import Model
+    from compress.recipe import QuantScheme
+    from compress.runtimes.base import Lowered
+    from compress.runtimes.calibrate import Ranges
+    from compress.target import Target
 
 __all__ = ["OnnxRuntime"]
 

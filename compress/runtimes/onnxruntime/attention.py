@@ -25,8 +25,9 @@ def translations(program: ExportedProgram) -> dict[Any, Callable[..., Any]]:
 def _plain(node: torch.fx.Node) -> bool:
     names = [argument.name for argument in _TARGET._schema.arguments]
     given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    shapes = [given[name].meta["val"].dim() for name in ("query", "key", "value")]
-    return shapes == [4, 4, 4] and not given.get("is_causal") and not given.get("enable_gqa") and not given.get("dropout_p")
+    parts = [given[name] for name in ("query", "key", "value")]
+    shaped = all(isinstance(part, torch.fx.Node) and part.meta["val"].dim() == 4 for part in parts)
+    return shaped and not given.get("is_causal") and not given.get("enable_gqa") and not given.get("dropout_p")
 
 
 def _attention(

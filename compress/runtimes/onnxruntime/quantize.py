@@ -159,6 +159,7 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
         quantizer.quantize_model()
     tensors = {item.input for item in done} - behind | {weights[item.node] for item in done}
     keep_float_readers(quantizer.model.model, original, nodes, sorted(tensors))
+    quantizer.model.topological_sort()
     return _serialized(quantizer.model.model)
 
 

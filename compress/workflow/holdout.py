@@ -1,0 +1,124 @@
+"""The test rows, and what is asked of the model on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import ModelError, RecipeError, did_you_mean
+from compress.evaluate.decisions import Decision
+from compress.evaluate.scores import Link, TaskKind
+from compress.evaluate.tasks import find_link
+from compress.recipe import TaskConfig
+from compress.workflow.build import Models
+from compress.workflow.plan import Plan
+
+# Enough to tell a probability from a logit.
+_LINK_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task bound to the model and the rows: which output answers which labels, and what that output holds.
+
+    `name` is empty where the model has one task only.
+    """
+
+    name: str
+    kind: TaskKind
+    output: str
+    labels: NDArray[np.generic]
+    link: Link | None
+    cutoff: float
+    margin: float | None
+
+    @property
+    def decision(self) -> Decision:
+        """How the output decides about a row."""
+        return Decision(self.kind, self.link, self.cutoff)
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The test rows: what feeds the model, what is asked, and which of the rows parity is measured on."""
+
+    rows: int
+    inputs: Mapping[str, NDArray[np.generic]]
+    questions: tuple[Question, ...]
+    parity_rows: NDArray[np.int64]
+    fingerprint: str
+
+
+def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
+    """Reads the test split once, and checks what can be told of the original's answers before anything is lowered.
+
+    Args:
+        models: What answers.
+        labels: Task -> label, as `load_rows` gives them.
+        plan: The recipe.
+
+    Raises:
+        RecipeError: If a task names no output of the model, or `measure.batch` is more than there are rows.
+        ModelError: If the model has no output.
+        DataError: If an output does not fit its task.
+    """
+    dataset, settings = models.dataset, plan.recipe.measure
+    rows = dataset.split("test")
+    if settings.batch > len(rows):
+        raise RecipeError(
+            f"{plan.where}: measure.batch: {settings.batch} rows a call, but the test split has {len(rows)}",
+            "choose a smaller batch, or bring more rows.",
+        )
+    outputs = {name: _output(models, name, config, plan) for name, config in plan.recipe.questions.items()}
+    asked = dataset.split("calibration")[:_LINK_ROWS]
+    answers = models.original.run(dataset.reader.read(asked))
+    questions = []
+    for name, config in plan.recipe.questions.items():
+        where = f"{plan.where}: the model's output {outputs[name]!r} on {len(asked)} calibration rows"
+        said = None if config.link == "auto" else config.link
+        questions.append(
+            Question(
+                name=name,
+                kind=config.kind,
+                output=outputs[name],
+                labels=dataset.label(labels[name])[rows],
+                # Found on calibration rows: the test rows decide nothing.
+                link=find_link(config.kind, answers[outputs[name]], said, where),
+                cutoff=config.cutoff,
+                margin=config.margin,
+            )
+        )
+    sample = dataset.sample("test", min(settings.parity_rows, len(rows)), plan.recipe.seed, only_label(labels))
+    return Holdout(
+        rows=len(rows),
+        inputs=dataset.reader.read(rows),
+        questions=tuple(questions),
+        parity_rows=np.searchsorted(rows, sample).astype(np.int64),
+        fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint('test')}".encode()).hexdigest(),
+    )
+
+
+def only_label(labels: Mapping[str, str]) -> str | None:
+    """The label of the only task; None where there are several, and all of them count."""
+    return next(iter(labels.values())) if len(labels) == 1 else None
+
+
+def _output(models: Models, name: str, config: TaskConfig, plan: Plan) -> str:
+    names = [item.name for item in models.original.signature.outputs]
+    key, output = (f"tasks.{name}.output" if name else "task.output"), config.output
+    if not names:
+        raise ModelError(f"{plan.recipe.model.source}: the model has no output", "let forward return what it scores.")
+    if output is None and name in names:
+        return name
+    if output is None and len(names) > 1:
+        raise RecipeError(
+            f"{plan.where}: {key} must say which of the model's {len(names)} outputs answers the label",
+            f"set {key} to one of: {', '.join(names)}.",
+        )
+    if output is not None and output not in names:
+        raise RecipeError(f"{plan.where}: {key}: the model has no output {output!r}", did_you_mean(output, names))
+    return output or names[0]

@@ -1,0 +1,52 @@
+"""MobileNetV2 that takes the picture as an app holds it: one channel of 28 x 28 bytes' values.
+
+The resize, the three channels and the scale of ImageNet are inside the graph, so a phone prepares nothing, and no two
+platforms can resize differently. The network is MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov and Chen, "MobileNetV2:
+Inverted Residuals and Linear Bottlenecks", CVPR 2018, arXiv:1801.04381), as the package's zoo has it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compress.zoo.mobilenet import mobilenet_v2
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+class FashionModel(nn.Module):
+    """Ten scores for a small grey picture.
+
+    Args:
+        size: Height and width that the backbone sees.
+        dropout: Share of features dropped before the classifier in training.
+    """
+
+    def __init__(self, size: int, dropout: float) -> None:
+        super().__init__()
+        self.size = size
+        self.backbone = mobilenet_v2(classes=len(CLASSES), dropout=dropout, normalise=True)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Gives `{"scores": [batch, 10]}`, unnormalised, for float32 `image` `[batch, 1, 28, 28]` of 0..255."""
+        enlarged = F.interpolate(image, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        scores: dict[str, Tensor] = self.backbone(torch.cat([enlarged, enlarged, enlarged], dim=1))
+        return scores
+
+
+def build(size: int = 96, dropout: float = 0.2) -> FashionModel:
+    """Builds the model, untrained; 2,236,682 parameters."""
+    return FashionModel(size, dropout)

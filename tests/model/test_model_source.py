@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.errors import ModelError
+from compress.model.core import TensorInfo
+from compress.model.source import load_model
+from compress.recipe import ModelConfig
+
+FACTORY = '''
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(4, 3)
+        self.right = nn.Linear(5, 3)
+    def forward(self, zeta, alpha):
+        return {"score": self.left(zeta) + self.right(alpha)}
+
+def build():
+    return Two()
+
+def single():
+    return nn.Linear(4, 2)
+'''
+ZETA, ALPHA = TensorInfo("zeta", (4,), "float32"), TensorInfo("alpha", (5,), "float32")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "net.py").write_text(FACTORY)
+    return tmp_path
+
+
+def load(folder, inputs, **config):
+    return load_model(ModelConfig.model_validate(config), inputs, folder)
+
+
+def archived(folder, source, *inputs):
+    model = load(folder, inputs, source=source)
+    (folder / "model.pt2").write_bytes(model.to_bytes())
+    return model
+
+
+def test_a_factory_becomes_a_model(folder):
+    model = load(folder, [ALPHA, ZETA], source="net.py:build")
+    assert model.signature.inputs == (ZETA, ALPHA)
+    assert model.lineage == ("net.py:build",)
+
+
+def test_an_archive_gives_the_same_model_whatever_the_order_of_the_data(folder):
+    model = archived(folder, "net.py:build", ZETA, ALPHA)
+    torch.manual_seed(0)
+    again = load(folder, [ALPHA, ZETA], source="model.pt2")
+    assert again.signature == model.signature
+    rows = {"zeta": np.ones((2, 4), np.float32), "alpha": np.ones((2, 5), np.float32)}
+    np.testing.assert_array_equal(again.run(rows)["score"], model.run(rows)["score"])
+
+
+def test_the_only_input_of_an_archive_may_have_any_name(folder):
+    archived(folder, "net.py:single", TensorInfo("input", (4,), "float32"))
+    model = load(folder, [TensorInfo("features", (4,), "float32")], source="model.pt2")
+    assert [item.name for item in model.signature.inputs] == ["input"]
+
+
+MISFITS = {
+    "one missing": ([ZETA], "nothing feeds the model's input 'alpha'", "the data gives: zeta"),
+    "one misspelt": ([ZETA, TensorInfo("alhpa", (5,), "float32")], "the model has no input 'alhpa'", "mean 'alpha'"),
+    "one too many": ([ZETA, ALPHA, TensorInfo("beta", (1,), "float32")], "the model has no input 'beta'", "alpha, zeta"),
+    "one too wide": ([ZETA, TensorInfo("alpha", (6,), "float32")], r"'alpha' is [batch, 5], the data gives [batch, 6]", "drop"),
+    "nothing": ([], "nothing feeds the model's input 'zeta'", "the data gives: nothing"),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_data_that_does_not_fit_an_archive_is_told(folder, case):
+    inputs, message, hint = MISFITS[case]
+    archived(folder, "net.py:build", ZETA, ALPHA)
+    with pytest.raises(ModelError) as caught:
+        load(folder, inputs, source="model.pt2")
+    assert message in caught.value.message
+    assert caught.value.message.startswith("model.pt2: ")
+    assert hint in caught.value.hint
+
+
+def test_an_archive_holds_its_own_weights(folder):
+    archived(folder, "net.py:build", ZETA, ALPHA)
+    with pytest.raises(ModelError, match=r"model\.weights: a \.pt2 holds its own weights"):
+        load(folder, [ZETA, ALPHA], source="model.pt2", weights="w.pth")
+
+
+def test_a_file_that_is_no_source_is_told_by_its_content(folder):
+    torch.save(nn.Linear(2, 2).state_dict(), folder / "weights.pth")
+    with pytest.raises(ModelError, match=r"model\.source: weights\.pth is not a source") as caught:
+        load(folder, [ZETA], source="weights.pth")
+    assert "file.py:function" in caught.value.hint

@@ -1,0 +1,73 @@
+"""What every registered pass must keep. A pass that needs rows or options says so here, once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_models import TINY
+
+from compress.errors import PassError
+from compress.model.core import Model
+from compress.passes.base import PASSES, Context, run_pass
+
+MODELS = sorted(TINY)
+
+
+def applied(kind, model, seed=0):
+    return run_pass(kind, model, None, Context(seed=seed), allow_no_change=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", PASSES.names())
+def test_a_pass_keeps_its_input_and_the_signature(workshop, kind, name):
+    model = workshop.tiny(name).model
+    before = Model(model.program, model.signature, model.lineage).digest
+    rows = workshop.tiny(name).rows(3)
+    answers = model.run(rows)
+    result = applied(kind, model)
+    assert Model(model.program, model.signature, model.lineage).digest == before
+    for output, array in model.run(rows).items():
+        np.testing.assert_array_equal(array, answers[output])
+    assert result.model.signature == model.signature
+    got = result.model.run(rows)
+    assert list(got) == list(answers)
+    assert {output: array.shape for output, array in got.items()} == {
+        output: array.shape for output, array in answers.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", PASSES.names())
+def test_a_pass_gives_the_same_for_the_same_seed(workshop, kind, name):
+    model = workshop.tiny(name).model
+    one, other = applied(kind, model, seed=3), applied(kind, model, seed=3)
+    assert one.model.digest == other.model.digest
+    assert one.model.to_bytes() == other.model.to_bytes()
+    assert (one.changed, one.skipped) == (other.changed, other.skipped)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", PASSES.names())
+def test_a_pass_says_what_it_did(workshop, kind, name):
+    model = workshop.tiny(name).model
+    result = applied(kind, model)
+    assert bool(result.changed) == (result.model.digest != model.digest)
+    assert all(change.where and change.what for change in result.changed)
+    assert all(skip.where and skip.reason for skip in result.skipped)
+    steps = len(result.model.lineage) - len(model.lineage)
+    assert steps == bool(result.changed)
+    if not result.changed:
+        with pytest.raises(PassError, match=f"the pass '{kind}' changed nothing"):
+            run_pass(kind, model, None, Context())
+
+
+@pytest.mark.parametrize("kind", PASSES.names())
+def test_a_pass_works_behind_another_one_and_behind_an_archive(workshop, tmp_path, kind):
+    from compress.model.pt2 import load_pt2
+
+    model = workshop.tiny("conv").model
+    once = applied(kind, model).model
+    twice = applied(kind, once).model
+    assert twice.signature == model.signature
+    (tmp_path / "model.pt2").write_bytes(model.to_bytes())
+    assert applied(kind, load_pt2(tmp_path / "model.pt2")).model.digest == once.digest
