@@ -247,7 +247,7 @@ def _worst_class(pair: _Pair) -> Metric:
     changes = recall_changes(pair.labels, pair.decided_before, pair.decided_after, pair.classes)
     judged = [change for change in changes if change.rows >= CLASS_ROWS_MIN]
     small = len(changes) - len(judged)
-    left_out = f"; {small:,} classes of fewer than {CLASS_ROWS_MIN} rows are left out" if small else ""
+    left_out = f"; {small:,} of {len(changes):,} left out with fewer than {CLASS_ROWS_MIN} rows" if small else ""
     if not judged:
         note = f"undefined: no class has {CLASS_ROWS_MIN} rows"
         return Metric("worst_class_recall", None, None, None, None, True, pair.rows, note)

@@ -76,8 +76,7 @@ def load_huggingface(folder: Path, inputs: Sequence[TensorInfo], outputs: Sequen
     settings = read_config(folder)
     _check_weights(folder)
     with _offline():
-        require("transformers", why="a Hugging Face folder")
-        classifier = _build(settings, folder)
+        classifier = _build(require("transformers", why="a Hugging Face folder"), settings, folder)
     stored = set(classifier.state_dict())
     load_into(classifier, folder / WEIGHTS, ignored={name for name, _ in classifier.named_buffers()} - stored)
     classifier.eval()
@@ -175,18 +174,16 @@ def _offline() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _build(settings: dict[str, Any], folder: Path) -> nn.Module:
+def _build(transformers: Any, settings: dict[str, Any], folder: Path) -> nn.Module:
     """The architecture with random weights; which attention it uses and its precision are not the file's to say."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
     chosen = {
         key: value
         for key, value in settings.items()
         if "attn_implementation" not in key and key not in ("dtype", "torch_dtype", "_name_or_path", "model_type")
     }
     try:
-        config = AutoConfig.for_model(settings["model_type"], **chosen)
-        built: nn.Module = AutoModelForSequenceClassification.from_config(config, dtype=None)
+        config = transformers.AutoConfig.for_model(settings["model_type"], **chosen)
+        built: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config, dtype=None)
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise ModelError(

@@ -21,14 +21,17 @@ _WEIGHTED: dict[str, tuple[str, int, int, int | None]] = {
     "aten.conv1d.padding": ("conv1d", 0, 1, 2),
     "aten.conv2d.padding": ("conv2d", 0, 1, 2),
     "aten.conv3d.default": ("conv3d", 0, 1, 2),
+    "aten.conv3d.padding": ("conv3d", 0, 1, 2),
+    "aten.conv_transpose1d.default": ("conv_transpose1d", 0, 1, 2),
     "aten.conv_transpose2d.input": ("conv_transpose2d", 0, 1, 2),
+    "aten.conv_transpose3d.input": ("conv_transpose3d", 0, 1, 2),
     "aten.addmm.default": ("addmm", 1, 2, 0),
     "aten.mm.default": ("matmul", 0, 1, None),
     "aten.matmul.default": ("matmul", 0, 1, None),
     "aten.embedding.default": ("embedding", 1, 0, None),
 }
 # The kinds that multiply a weight with an activation: what integer kernels exist for.
-MULTIPLYING = frozenset({"linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "addmm", "matmul"})
+MULTIPLYING = frozenset({kind for kind, *_ in _WEIGHTED.values()} - {"embedding"})
 # Activations that converters fuse into the layer before them: the range that counts is the one behind.
 _FUSED = ("aten.relu.", "aten.relu_.", "aten.relu6.", "aten.relu6_.", "aten.hardtanh.", "aten.hardtanh_.", "aten.clamp.")
 

@@ -27,6 +27,12 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
         if config.weights is not None:
             raise ModelError("model.weights: a .pt2 holds its own weights", "remove the key.")
         return _bound(load_pt2(folder / config.source, config.outputs), inputs, config.source)
+    if config.source.endswith(".onnx"):
+        from compress.model.onnx_import import load_onnx
+
+        _refuse_keys(config, "an .onnx file holds its own weights")
+        sizes = {item.name: item.shape for item in inputs}
+        return _bound(load_onnx(folder / config.source, config.outputs, sizes=sizes), inputs, config.source)
     if ":" in config.source:
         from compress.model.factory import build_module, export_module
 
@@ -41,7 +47,7 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
     kind = sniff(folder / config.source)
     raise ModelError(
         f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
-        "name a factory (file.py:function) with weights, a .pt2 from torch.export.save, or a Hugging Face folder.",
+        "name a factory (file.py:function) with weights, a .pt2 from torch.export.save, an .onnx, or a Hugging Face folder.",
     )
 
 

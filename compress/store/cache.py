@@ -53,7 +53,7 @@ class Cache:
         if not isinstance(blobs, dict) or any(self.blob(str(sha)) is None for sha in blobs.values()):
             return None
         self.reused.append(name)
-        return result
+        return dict(result)
 
     def put(self, name: str, values: dict[str, Any], **blobs: bytes) -> dict[str, Any]:
         """Writes a finished step: its blobs first, then the result that names them."""

@@ -108,6 +108,8 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         progress.step("writing the report")
         files["evidence.json"] = to_json(whole).encode()
         files["report.md"] = render_markdown(whole).encode()
+        # What must ship beside the model, whatever the target: its tokenizer, the names of its classes.
+        files |= {f"artifacts/{recipe.name}.{name}": data for name, data in models.compressed.attachments.items()}
         published = output.publish(files, _manifest(plan, models, whole, status, run_key))
     return Outcome(whole, status, code, published, len(set(cache.reused) - set(cache.made)), len(set(cache.made)))
 

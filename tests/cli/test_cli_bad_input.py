@@ -374,7 +374,7 @@ def test_recipes_that_are_none(project: Project, refused: Refused, text: str, ex
         ({"scheme": {"careful": {"base": "int9"}}}, ["scheme.careful", "'int9'"]),
         ({"measure": {"pairs": 3}}, ["measure.pairs", "3"]),
         ({"measure": {"pairs": "many"}}, ["measure.pairs", "many"]),
-        ({"task": {"kind": "regression"}}, ["task.kind", "regression"]),
+        ({"task": {"kind": "ranking"}}, ["task.kind", "ranking"]),
         ({"task": {"cutoff": 1.5}}, ["task.cutoff", "1.5"]),
         ({"task": {"output": "logti"}}, ["task.output", "no output 'logti'", "did you mean 'logit'"]),
         ({"task": {"label": "other"}}, ["task.label", "'other'"]),

@@ -81,7 +81,7 @@ def test_the_worst_class_is_named_and_judged_among_all():
     assert (metric.baseline, metric.value) == pytest.approx((was, now))
     assert metric.difference == pytest.approx(now - was)
     assert metric.rows == (labels == 2).sum()
-    assert metric.note == "class 2: loses most of 4 classes; 1 classes of fewer than 10 rows are left out"
+    assert metric.note == "class 2: loses most of 4 classes; 1 of 5 left out with fewer than 10 rows"
     assert metric.interval.method == "Tango score, Bonferroni over 4 classes"
     rows = labels == 2
     lost = int((rows & (before.argmax(axis=1) == 2) & (after.argmax(axis=1) != 2)).sum())

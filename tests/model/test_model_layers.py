@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress.errors import CompressError
-from compress.model.layers import Layer, layers, select
+from compress.model.layers import MULTIPLYING, Layer, layers, select
 
 IMAGE = {"x": np.zeros((2, 3, 8, 8), np.float32)}
 ROW = {"x": np.zeros((2, 8), np.float32)}
@@ -120,7 +120,10 @@ class Every(nn.Module):
         self.conv1d = nn.Conv1d(3, 3, 3, padding="same")
         self.conv2d = nn.Conv2d(3, 3, 3, padding="same")
         self.conv3d = nn.Conv3d(3, 3, 3)
-        self.transposed = nn.ConvTranspose2d(3, 2, 2)
+        self.same3d = nn.Conv3d(3, 3, 3, padding="same")
+        self.transposed1d = nn.ConvTranspose1d(3, 3, 1)
+        self.transposed2d = nn.ConvTranspose2d(3, 2, 2)
+        self.transposed3d = nn.ConvTranspose3d(2, 2, 1)
         self.first = nn.Parameter(torch.randn(2, 4))
         self.product = nn.Parameter(torch.randn(4, 5))
         self.shift = nn.Parameter(torch.randn(6))
@@ -128,21 +131,25 @@ class Every(nn.Module):
         self.constant = nn.Buffer(torch.randn(6, 2))
 
     def forward(self, x):
-        line = self.conv1d(x[:, :, :, 0]).unsqueeze(-1)
+        line = self.transposed1d(self.conv1d(x[:, :, :, 0])).unsqueeze(-1)
         image = self.conv2d(x) + line
-        image = image + self.conv3d(F.pad(image.unsqueeze(2), (1, 1, 1, 1, 1, 1))).squeeze(2)
-        row = self.transposed(image).mean((2, 3))
+        image = image + self.same3d(self.conv3d(F.pad(image.unsqueeze(2), (1, 1, 1, 1, 1, 1)))).squeeze(2)
+        row = self.transposed3d(self.transposed2d(image).unsqueeze(2)).mean((2, 3, 4))
         row = torch.addmm(self.shift, (row @ self.first) @ self.product, self.affine)
         return torch.mm(row, self.constant)
 
 
 def test_every_weighted_operator_is_a_layer():
     by_name = found(Every(), IMAGE)
+    assert {layer.operator for layer in by_name.values()} == MULTIPLYING - {"linear"}
     assert {name: layer.operator for name, layer in by_name.items()} == {
         "conv1d": "conv1d",
+        "transposed1d": "conv_transpose1d",
         "conv2d": "conv2d",
         "conv3d": "conv3d",
-        "transposed": "conv_transpose2d",
+        "same3d": "conv3d",
+        "transposed2d": "conv_transpose2d",
+        "transposed3d": "conv_transpose3d",
         "first": "matmul",
         "product": "matmul",
         "affine": "addmm",

@@ -1,5 +1,3 @@
-import functools
-
 import numpy as np
 import onnx
 import pytest
@@ -498,16 +496,24 @@ def together(cases, opset):
     return proto(nodes, feeds, outputs, constants, opset), feeds
 
 
-@functools.cache
-def answers(opset, folder):
-    """What ONNX Runtime and the imported nodes answer to all cases of an opset."""
-    model, feeds = together([case for case in CASES if opset in case.opsets], opset)
-    return reference(model, feeds), run_nodes(save(model, folder, f"{opset}.onnx"), feeds)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("operators")
 
 
-@functools.cache
+@pytest.fixture(scope="module")
+def answers(folder):
+    """By opset: what ONNX Runtime and the imported nodes answer to all its cases."""
+    found = {}
+    for opset in OPSETS:
+        model, feeds = together([case for case in CASES if opset in case.opsets], opset)
+        found[opset] = reference(model, feeds), run_nodes(save(model, folder, f"{opset}.onnx"), feeds)
+    return found
+
+
+@pytest.fixture(scope="module")
 def exported_answers(folder):
-    """Likewise for all cases in the last opset, exported with a dynamic batch, on batches of three rows and of one."""
+    """Likewise in the last opset, exported with a dynamic batch, on batches of three rows and of one."""
     model, feeds = together([case for case in CASES if EXPORTED in case.opsets and case.export], EXPORTED)
     imported = load_onnx(save(model, folder, "exported.onnx"))
     found = []
@@ -517,16 +523,11 @@ def exported_answers(folder):
     return found
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("operators")
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_operator_gives_what_onnxruntime_gives_in_every_opset(case, folder):
+def test_operator_gives_what_onnxruntime_gives_in_every_opset(case, answers):
     assert case.opsets
     for opset in case.opsets:
-        want, got = answers(opset, folder)
+        want, got = answers[opset]
         for name in case.outputs:
             close(want[f"{case.name}/{name}"], got[f"{case.name}/{name}"], TIGHT)
 
@@ -534,8 +535,8 @@ def test_operator_gives_what_onnxruntime_gives_in_every_opset(case, folder):
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.export and EXPORTED in case.opsets], ids=lambda case: case.name
 )
-def test_operator_exports_with_a_dynamic_batch(case, folder):
-    for want, got in exported_answers(folder):
+def test_operator_exports_with_a_dynamic_batch(case, exported_answers):
+    for want, got in exported_answers:
         for name in case.outputs:
             close(want[f"{case.name}/{name}"], got[f"{case.name}/{name}"], TIGHT)
 

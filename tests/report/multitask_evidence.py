@@ -23,7 +23,7 @@ FIGURES = {
 }
 PRIMARY = ("auc", "top_1", "r2")
 NOTES = {
-    "worst_class_recall": "class 3: loses most of 5 classes; 2 classes of fewer than 10 rows are left out",
+    "worst_class_recall": "class 3: loses most of 5 classes; 2 of 7 left out with fewer than 10 rows",
     "r2": "the interval rests on about 7 rows; a rare large error may have been missed",
 }
 

@@ -84,20 +84,16 @@ def texts(tokens: int, vocabulary: int, types: bool = False) -> Callable[[Random
 
 
 def tiny_v2() -> nn.Module:
-    stages = (mobilenet.Stage(1, 8, 1, 1), mobilenet.Stage(2, 8, 1, 1))
-    return mobilenet.build_v2(stages, classes=4, width=0.25, dropout=0.2, normalise=False)
+    return mobilenet.build_v2((mobilenet.Stage(2, 8, 1, 1),), classes=4, width=0.25, dropout=0.2, normalise=False)
 
 
 def tiny_v3() -> nn.Module:
-    rows = (
-        mobilenet.Bottleneck(3, 16, 8, True, False, 2),
-        mobilenet.Bottleneck(5, 16, 8, True, True, 1),
-    )
-    return mobilenet.build_v3(rows, 16, classes=4, width=1.0, dropout=0.2, normalise=True)
+    rows = (mobilenet.Bottleneck(5, 16, 8, squeeze=True, hardswish=True, stride=1),)
+    return mobilenet.build_v3(rows, last=16, classes=4, width=0.5, dropout=0.2, normalise=True)
 
 
 def tiny_efficientnet() -> nn.Module:
-    stages = (efficientnet.Stage(1, 3, 1, 8, 1), efficientnet.Stage(2, 5, 1, 8, 1))
+    stages = (efficientnet.Stage(2, 5, 1, 8, 1),)
     return efficientnet.build(stages, 4, width=0.25, dropout=0.2, stochastic_depth=0.2, normalise=False)
 
 
@@ -118,16 +114,13 @@ TINY = [
     Case(
         "transaction_transformer", tiny("transaction_transformer", features_per_step=3, steps=5, **BLOCK), series(5, 3)
     ),
-    Case("lstm_baseline", tiny("lstm_baseline", features_per_step=3, steps=4, hidden=16), series(4, 3)),
+    Case("lstm_baseline", tiny("lstm_baseline", features_per_step=3, steps=3, hidden=16), series(3, 3)),
     Case(
         "compact_bert",
         tiny("compact_bert", vocabulary=30, feed_forward=32, positions=10, token_types=2, classes=3, **BLOCK),
         texts(8, 30, types=True),
     ),
     Case("multitask_mlp", tiny("multitask_mlp", features=4, tasks=TASKS, sharing="soft"), table("features", 4)),
-    Case(
-        "multitask_transformer", tiny("multitask_transformer", features=4, tasks=TASKS, **BLOCK), table("features", 4)
-    ),
 ]
 FULL = [
     *(

@@ -62,7 +62,7 @@ def fold(graph: Graph, reader: TensorReader) -> Draft:
     needed = set(graph.outputs).union(*(_names(node) for node in walk(graph.nodes)))
     constants = {name: reader.read(name, proto) for name, proto in graph.constants.items() if name in needed}
     draft = Draft([], constants)
-    for node in (_with_tensors(node, reader) for node in graph.nodes):
+    for node in (_with_numbers(node, reader) for node in graph.nodes):
         if not _constant_inputs(node, draft) or not _fold_node(node, draft, graph.opset):
             draft.nodes.append(node)
     draft.nodes = list(live(draft.nodes, graph.outputs))
@@ -73,14 +73,14 @@ def _names(node: Node) -> set[str]:
     return {*node.inputs, *(name for block in node.blocks for name in block.outputs)}
 
 
-def _with_tensors(node: Node, reader: TensorReader) -> Node:
-    """Returns a node whose attributes hold tensors instead of messages."""
+def _with_numbers(node: Node, reader: TensorReader) -> Node:
+    """Returns a node whose attributes hold numbers instead of messages."""
     attributes: dict[str, Any] = {}
     for name, value in node.attributes.items():
         if isinstance(value, Block):
-            value = Block(tuple(_with_tensors(inner, reader) for inner in value.nodes), value.outputs)
+            value = Block(tuple(_with_numbers(inner, reader) for inner in value.nodes), value.outputs)
         elif hasattr(value, "data_type"):
-            value = reader.read(f"{node.name}.{name}", value)
+            value = host_of(reader.read(f"{node.name}.{name}", value))
         attributes[name] = value
     return replace(node, attributes=attributes)
 

@@ -20,7 +20,6 @@ from compress.model.onnx_import.values import (
     Value,
     check_size,
     host,
-    host_of,
     product,
     to_tensor,
 )
@@ -147,8 +146,7 @@ def _tile(call: Call) -> Value:
 
 def _constant_of_shape(call: Call) -> Value:
     shape = call.numbers(0)
-    constant = call.attribute("value")
-    fill = host_of(constant) if isinstance(constant, torch.Tensor) else host(0.0, torch.float32)
+    fill = call.attribute("value", host(0.0, torch.float32))
     number = fill.array.flat[0]
     static = all(isinstance(size, int) for size in shape)
     count = product(shape) if static else None

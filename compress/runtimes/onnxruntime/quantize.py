@@ -22,7 +22,7 @@ from compress.target import Target
 
 _STATIC = {kind: "" for kind in ("linear", "addmm", "matmul", "conv1d", "conv2d")} | {
     "conv3d": "ONNX Runtime has no integer 3-D convolution",
-    "conv_transpose2d": "ONNX Runtime has no integer transposed convolution",
+    **{f"conv_transpose{n}d": "ONNX Runtime has no integer transposed convolution" for n in (1, 2, 3)},
 }
 _DYNAMIC = {kind: "" for kind in ("linear", "addmm", "matmul")} | {
     kind: "ONNX Runtime's dynamic convolution is slower than float" for kind in MULTIPLYING if "conv" in kind
