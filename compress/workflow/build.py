@@ -12,6 +12,7 @@ from typing import Literal
 from compress.data.base import Dataset
 from compress.errors import LoweringError
 from compress.evidence import StepInfo, from_json, to_json
+from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
 from compress.model.cost import describe
 from compress.model.source import load_model
@@ -70,6 +71,7 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
         source = load_model(plan.recipe.model, specifications, plan.folder)
     if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
+    source = carry(source, dataset, _classes(plan, dataset))
     model, steps = source, []
     for index, config in enumerate(plan.recipe.passes):
         progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
@@ -82,6 +84,16 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
         steps.append(step)
     original = compressed if model is source else _apply("fold_batch_norm", source, dataset, folding, True)[0]
     return Models(original, compressed, tuple(steps), dataset)
+
+
+def _classes(plan: Plan, dataset: Dataset) -> tuple[str, ...]:
+    """The names of the classes of the only task, in the order of its scores, where the data gives them names."""
+    config = plan.recipe.task
+    columns = plan.recipe.data.label_columns
+    if plan.recipe.tasks or config.kind != "multiclass":
+        return ()
+    label = config.label or next(iter(dataset.labels))
+    return tuple(dataset.categories.get(columns.get(label, label), ()))
 
 
 @contextmanager

@@ -131,7 +131,14 @@ def load_rows(plan: Plan) -> tuple[Dataset, dict[str, str]]:
     """
     questions = plan.recipe.questions
     dealt_by = plan.recipe.task.label if not plan.recipe.tasks else next(iter(questions.values())).label
-    dataset = load_dataset(plan.recipe.data, plan.folder, where=plan.where, seed_label=dealt_by)
+    source = plan.folder / plan.recipe.model.source
+    dataset = load_dataset(
+        plan.recipe.data,
+        plan.folder,
+        where=plan.where,
+        seed_label=dealt_by,
+        model_folder=source if source.is_dir() else None,
+    )
     labels = {name: _label(dataset, name, config, plan.where) for name, config in questions.items()}
     return dataset, labels
 
