@@ -351,9 +351,7 @@ def from_json(kind: type[Any], text: str | bytes, where: str = "evidence") -> An
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise StoreError(
-            f"{where}: not a valid {kind.__name__}: {key}: {first['msg']}", again
-        ) from error
+        raise StoreError(f"{where}: not a valid {kind.__name__}: {key}: {first['msg']}", again) from error
 
 
 def _text(value: object) -> str:

@@ -324,7 +324,9 @@ class Recipe(Strict):
             if override.base == "float32":
                 raise ValueError(f"scheme.{name}.base: float32 has nothing to change; it is always measured, as it is")
             if override.base not in BUILTIN_SCHEMES:
-                raise ValueError(f"scheme.{name}.base: {override.base!r}: {did_you_mean(override.base, BUILTIN_SCHEMES)}")
+                raise ValueError(
+                    f"scheme.{name}.base: {override.base!r}: {did_you_mean(override.base, BUILTIN_SCHEMES)}"
+                )
             changes = {key: value for key, value in override.model_dump(exclude={"base"}).items() if value is not None}
             known[name] = QuantScheme.model_validate(
                 {**BUILTIN_SCHEMES[override.base].model_dump(), **changes, "name": name}

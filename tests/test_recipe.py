@@ -61,7 +61,9 @@ WRONG_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("said", "key", "value"), WRONG_VALUES, ids=[case[0].splitlines()[-1] for case in WRONG_VALUES])
+@pytest.mark.parametrize(
+    ("said", "key", "value"), WRONG_VALUES, ids=[case[0].splitlines()[-1] for case in WRONG_VALUES]
+)
 def test_a_wrong_value_is_named_with_file_key_and_value(tmp_path, said, key, value):
     error = refused(f"{HEAD}{BODY}{said}\n", tmp_path)
     assert f": {key}" in error.message
@@ -130,7 +132,10 @@ def test_contradictions_are_told(tmp_path, said, message):
 
 
 HEADS = [
-    ('schema = 1\ntargets = ["a"]\nschemes = ["int8-dynamc"]\n', "unknown scheme 'int8-dynamc': did you mean 'int8-dynamic'"),
+    (
+        'schema = 1\ntargets = ["a"]\nschemes = ["int8-dynamc"]\n',
+        "unknown scheme 'int8-dynamc': did you mean 'int8-dynamic'",
+    ),
     ('schema = 1\ntargets = ["a", "a"]\n', "targets: 'a' is named twice"),
     ('schema = 1\ntargets = ["a"]\nschemes = ["float16", "float16"]\n', "schemes: 'float16' is named twice"),
     ("schema = 1\ntargets = []\n", "targets must not be empty; got []"),
@@ -220,12 +225,18 @@ def test_an_argument_keeps_its_type(tmp_path):
 
 NAMES = st.text("abcdefgh_", min_size=1, max_size=6)
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
-ARGUMENTS = st.dictionaries(NAMES, st.booleans() | st.integers(-9, 9) | FINITE | NAMES | st.lists(st.integers(0, 9)), max_size=3)
+ARGUMENTS = st.dictionaries(
+    NAMES, st.booleans() | st.integers(-9, 9) | FINITE | NAMES | st.lists(st.integers(0, 9)), max_size=3
+)
 
 
 @st.composite
 def recipes(draw):
-    own = draw(st.dictionaries(NAMES.map("own-{}".format), st.sampled_from(sorted(set(BUILTIN_SCHEMES) - {"float32"})), max_size=2))
+    own = draw(
+        st.dictionaries(
+            NAMES.map("own-{}".format), st.sampled_from(sorted(set(BUILTIN_SCHEMES) - {"float32"})), max_size=2
+        )
+    )
     parts = draw(st.tuples(st.integers(0, 5), st.integers(1, 5), st.integers(0, 5), st.integers(1, 5)))
     shares = [part / sum(parts) for part in parts]
     by = draw(st.sampled_from(["hash", "random", "stratified", "time", "column"]))

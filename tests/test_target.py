@@ -89,7 +89,9 @@ def test_a_wrong_target_file_is_named_with_key_and_value(tmp_path, extra, messag
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize(("schema", "message"), [("2", "this version reads schema = 1; got 2"), ("true", "valid integer")])
+@pytest.mark.parametrize(
+    ("schema", "message"), [("2", "this version reads schema = 1; got 2"), ("true", "valid integer")]
+)
 def test_another_schema_is_refused(tmp_path, schema, message):
     path = tmp_path / "t.toml"
     path.write_text(f'schema = {schema}\nruntime = "litert"\n')

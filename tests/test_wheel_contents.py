@@ -31,10 +31,16 @@ def test_a_whole_wheel_passes(tmp_path, capsys):
 WRONG = {
     "a folder of tests": (lambda names: names | {"tests/test_a.py"}, "'tests' lies beside the package"),
     "a stray module": (lambda names: names | {"setup.py"}, "'setup.py' lies beside the package"),
-    "no profiles": (lambda names: {name for name in names if "profiles" not in name}, "'profiles/*.toml' matches nothing"),
+    "no profiles": (
+        lambda names: {name for name in names if "profiles" not in name},
+        "'profiles/*.toml' matches nothing",
+    ),
     "no worker": (lambda names: {name for name in names if "/worker/" not in name}, "'worker/*.py' matches nothing"),
     "one module lost": (lambda names: names - {"compress/gate.py"}, "1 files are missing: compress/gate.py"),
-    "one profile lost": (lambda names: names - {"compress/profiles/litert-cpu.toml"}, "missing: compress/profiles/litert"),
+    "one profile lost": (
+        lambda names: names - {"compress/profiles/litert-cpu.toml"},
+        "missing: compress/profiles/litert",
+    ),
     "nothing": (lambda names: set(), "there is no 'compress' in it"),
 }
 

@@ -33,7 +33,9 @@ def problems(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
     missing = sorted(set(wanted) - members)
     if missing:
         found.append(f"{len(missing)} files are missing: {', '.join(missing[:5])}")
-    found += [f"{pattern!r} matches nothing" for pattern in PATTERNS if not any(_matches(name, pattern) for name in members)]
+    found += [
+        f"{pattern!r} matches nothing" for pattern in PATTERNS if not any(_matches(name, pattern) for name in members)
+    ]
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.cli.sources import default_name, moved
+from compress.cli.sources import check_model, default_name, is_factory, moved
 from compress.errors import DataError, RecipeError
 from compress.recipe import DataConfig, Recipe
 from compress.schema import validate
@@ -51,7 +51,11 @@ def command(
     out: Path,
     force: bool,
 ) -> int:
-    """Write a commented recipe for MODEL (file.py:function or a .pt2), after checking that it loads with the data."""
+    """Write a commented recipe for MODEL, after checking that it loads with the data.
+
+    MODEL is file.py:function, a .pt2, an .onnx or a Hugging Face folder.
+    """
+    check_model(model)
     if out.exists() and not force:
         raise RecipeError(f"{out}: is there already", "give another name with --out, or --force to replace it.")
     if not out.parent.is_dir():
@@ -76,6 +80,8 @@ def command(
 
     write_atomic(out, text.encode())
     click.echo(f"wrote {out}")
+    if is_factory(model) and not weights:
+        click.echo("check: without --weights the model is what the function returns; it must load the trained weights")
     if "categories" in values["data"]:
         listed = ", ".join(values["data"]["categories"])
         click.echo(f"check: the order of the values in [data.categories] ({listed}) must be that of the training")
@@ -116,7 +122,12 @@ def _check(values: dict[str, Any], folder: Path) -> tuple[tuple[str, ...], str, 
         holdout = take_holdout(models, labels, _plan(values, folder))
     info = models.dataset.info(only_label(labels))
     share = sum(info.positives.values()) / info.rows if info.positives else 0.0
-    return outputs, holdout.questions[0].output, holdout.questions[0].link or "auto", f"{info.rows:,} rows, {share:.1%} positive"
+    return (
+        outputs,
+        holdout.questions[0].output,
+        holdout.questions[0].link or "auto",
+        f"{info.rows:,} rows, {share:.1%} positive",
+    )
 
 
 def _plan(values: dict[str, Any], folder: Path) -> Plan:
@@ -174,8 +185,7 @@ def _text(values: dict[str, Any], outputs: Sequence[str], output: str, link: str
         "",
         "[model]",
         f"source = {_toml(model['source'])}",
-        *([f"weights = {_toml(model['weights'])}"] if "weights" in model else []),
-        "# arguments = { width = 128 }    # for the factory",
+        *_of_a_factory(model),
         "",
         "[data]",
         f"# {positives}",
@@ -223,10 +233,17 @@ def _text(values: dict[str, Any], outputs: Sequence[str], output: str, link: str
     return "\n".join(lines) + "\n"
 
 
+def _of_a_factory(model: dict[str, Any]) -> list[str]:
+    if not is_factory(model["source"]):
+        return []
+    weights = f"weights = {_toml(model['weights'])}" if "weights" in model else '# weights = "model.safetensors"'
+    return [weights, "# arguments = { width = 128 }    # for the function"]
+
+
 def _toml(value: Any) -> str:
     # A JSON string or list of strings is also TOML, but for DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _relative(source: str, folder: Path) -> str:
-    return moved(source, lambda path: os.path.relpath(path.parent.resolve() / path.name, folder))
+    return moved(source, lambda path: os.path.relpath(path.absolute(), folder))

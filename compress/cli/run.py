@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from compress.cli.sources import default_name, moved
+from compress.cli.sources import check_model, default_name, moved
 from compress.errors import RecipeError
 from compress.recipe import Recipe, load_recipe
 from compress.schema import read_toml, validate
@@ -58,7 +58,8 @@ _FLAGS = {
 def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **flags: Any) -> int:
     """Compress, export, measure and report.
 
-    RECIPE is a .toml file. A MODEL (file.py:function or a .pt2) needs --data and --label; other flags have defaults.
+    RECIPE is a .toml file. A MODEL (file.py:function, a .pt2, an .onnx or a Hugging Face folder) needs --data and
+    --label; other flags have defaults.
     A flag given beside a recipe replaces its value.
     """
     recipe, folder, where = resolve(source, flags)
@@ -122,13 +123,7 @@ def resolve(source: str, flags: dict[str, Any]) -> tuple[Recipe, Path, str]:
         if not given:
             return load_recipe(path), path.parent, source
         return validate(Recipe, _merged(read_toml(path), given, absolute=True), source), path.parent, source
-    if ":" not in source and not source.endswith(".pt2"):
-        raise RecipeError(
-            f"{source!r} is neither a recipe (.toml) nor a model (file.py:function or a .pt2)",
-            f"name the function that builds the model: {source}:FUNCTION."
-            if source.endswith(".py")
-            else "write a recipe: edge-compress init file.py:function --data FILE --label COL.",
-        )
+    check_model(source)
     for flag in ("data", "label"):
         if flag not in given:
             raise RecipeError(

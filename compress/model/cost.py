@@ -95,7 +95,7 @@ def shape_for_one(value: object) -> tuple[int, ...]:
     for size in value.shape:
         if isinstance(size, torch.SymInt):
             expression = size.node.expr
-            sizes.append(int(expression.subs({symbol: 1 for symbol in expression.free_symbols})))
+            sizes.append(int(expression.subs(dict.fromkeys(expression.free_symbols, 1))))
         else:
             sizes.append(int(size))
     return tuple(sizes)

@@ -37,9 +37,7 @@ def build_module(config: ModelConfig, folder: Path) -> torch.nn.Module:
     return module.eval()
 
 
-def export_module(
-    module: torch.nn.Module, inputs: Sequence[TensorInfo], outputs: Sequence[str], where: str
-) -> Model:
+def export_module(module: torch.nn.Module, inputs: Sequence[TensorInfo], outputs: Sequence[str], where: str) -> Model:
     """Exports a module with a dynamic batch.
 
     Args:

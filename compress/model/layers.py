@@ -33,7 +33,15 @@ _WEIGHTED: dict[str, tuple[str, int, int, int | None]] = {
 # The kinds that multiply a weight with an activation: what integer kernels exist for.
 MULTIPLYING = frozenset({kind for kind, *_ in _WEIGHTED.values()} - {"embedding"})
 # Activations that converters fuse into the layer before them: the range that counts is the one behind.
-_FUSED = ("aten.relu.", "aten.relu_.", "aten.relu6.", "aten.relu6_.", "aten.hardtanh.", "aten.hardtanh_.", "aten.clamp.")
+_FUSED = (
+    "aten.relu.",
+    "aten.relu_.",
+    "aten.relu6.",
+    "aten.relu6_.",
+    "aten.hardtanh.",
+    "aten.hardtanh_.",
+    "aten.clamp.",
+)
 
 
 @dataclass(frozen=True)
@@ -141,12 +149,14 @@ def select(found: Iterable[Layer], include: tuple[str, ...], exclude: tuple[str,
         CompressError: If a pattern matches no layer.
     """
     names = [layer.name for layer in found]
-    reasons = {name: "matched by no include pattern" for name in names}
+    reasons = dict.fromkeys(names, "matched by no include pattern")
     for key, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
             if not matched and names:
-                raise CompressError(f"{where}.{key}: the pattern {pattern!r} matches no layer", did_you_mean(pattern, names))
+                raise CompressError(
+                    f"{where}.{key}: the pattern {pattern!r} matches no layer", did_you_mean(pattern, names)
+                )
             for name in matched:
                 reasons[name] = "" if key == "include" else f"excluded by {pattern!r}"
     return reasons

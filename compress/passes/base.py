@@ -65,7 +65,9 @@ PASSES = Registry(
 )
 
 
-def run_pass(kind: str, model: Model, data: Dataset | None, ctx: Context, *, allow_no_change: bool = False) -> PassResult:
+def run_pass(
+    kind: str, model: Model, data: Dataset | None, ctx: Context, *, allow_no_change: bool = False
+) -> PassResult:
     """Runs a registered pass and holds it to its contract.
 
     Args:

@@ -9,7 +9,9 @@ from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
 from compress.passes.edit import edited, get_parameter, set_parameter, unused_name
 
-_BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {"aten.linear.default"}
+_BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {
+    "aten.linear.default"
+}
 _NORMS = {"aten.batch_norm.default"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -120,7 +121,10 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
         else:
             result.append(item)
     if not result:
-        why = "; ".join(sorted({reason for reason in reasons.values() if reason})) or "the model has no layer that multiplies"
+        why = (
+            "; ".join(sorted({reason for reason in reasons.values() if reason}))
+            or "the model has no layer that multiplies"
+        )
         raise LoweringError(
             f"the scheme {scheme.name!r} realises nothing: {why}",
             "remove it from schemes, or change its include and exclude patterns.",
@@ -138,7 +142,9 @@ def matched(lowered: Lowered, scheme: QuantScheme) -> dict[str, str]:
     return select(every, scheme.include, scheme.exclude, f"scheme.{scheme.name}")
 
 
-def outcomes(lowered: Lowered, done: Sequence[Placed], precision: str, reasons: dict[str, str]) -> tuple[LayerOutcome, ...]:
+def outcomes(
+    lowered: Lowered, done: Sequence[Placed], precision: str, reasons: dict[str, str]
+) -> tuple[LayerOutcome, ...]:
     """Returns what became of every layer: `precision` for those in `done`, float32 with the reason for the rest."""
     quantized = {item.layer.name for item in done}
     table = [
@@ -153,3 +159,12 @@ def outcomes(lowered: Lowered, done: Sequence[Placed], precision: str, reasons: 
     ]
     table += [LayerOutcome(layer.name, layer.operator, (), "float32", why) for layer, why in lowered.missing]
     return tuple(table)
+
+
+def cause_of(error: BaseException) -> str:
+    """Returns what a converter's error comes from, on one line: the innermost cause names the operator."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"

@@ -37,7 +37,9 @@ class Ranges:
             InternalError: If the value was not observed.
         """
         if name not in self.values:
-            raise InternalError(f"no range was observed for the value {name!r}", "calibrate the same graph that is lowered.")
+            raise InternalError(
+                f"no range was observed for the value {name!r}", "calibrate the same graph that is lowered."
+            )
         low, high = self.values[name]
         return min(low, 0.0), max(high, 0.0) if low or high else 1.0
 
@@ -45,7 +47,9 @@ class Ranges:
     def digest(self) -> str:
         """sha256 over the names and the bits of the ranges."""
         # Adding zero turns -0.0 into 0.0: which of them is met first depends on the batches.
-        text = "\n".join(f"{name} {(low + 0.0).hex()} {(high + 0.0).hex()}" for name, (low, high) in sorted(self.values.items()))
+        text = "\n".join(
+            f"{name} {(low + 0.0).hex()} {(high + 0.0).hex()}" for name, (low, high) in sorted(self.values.items())
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -111,7 +115,9 @@ def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]
             watch.run(*(next(user) if value is None else value for value in held))
     if not rows:
         raise DataError("calibration: there are no rows", "give data.split.calibration a larger share.")
-    broken = [name for name, seen in watch.observers.items() if not math.isfinite(seen.low) or not math.isfinite(seen.high)]
+    broken = [
+        name for name, seen in watch.observers.items() if not math.isfinite(seen.low) or not math.isfinite(seen.high)
+    ]
     inputs = {item.name for item in model.signature.inputs}
     broken = [name for name in broken if name not in inputs]
     finite = {
@@ -124,7 +130,7 @@ def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]
     if hit:
         raise DataError(
             f"calibration: the value {hit[0]!r} of the graph is NaN or infinite on calibration rows",
-            'rows with missing values? Set data.missing to a number, or let the model replace NaN.',
+            "rows with missing values? Set data.missing to a number, or let the model replace NaN.",
         )
     return Ranges(finite, f"min-max over {rows} rows")
 

@@ -39,7 +39,9 @@ def link_atomic(path: Path, target: str) -> None:
         StoreError: If something other than a link stands there, or the folder cannot be written.
     """
     if path.exists() and not path.is_symlink():
-        raise StoreError(f"{path}: stands in the way of a link to {target}", "move it, or choose another output folder.")
+        raise StoreError(
+            f"{path}: stands in the way of a link to {target}", "move it, or choose another output folder."
+        )
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with stated(path):
         try:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
 from compress.data.base import Dataset
 from compress.errors import LoweringError
 from compress.evidence import StepInfo, from_json, to_json
@@ -67,7 +69,9 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     """
     progress.step("exporting the model")
     specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
-    with _torch_silent():
+    with _torch_silent(), torch.random.fork_rng(devices=[]):
+        # A factory that draws its weights gives the same model again, so that the next run reuses this one's steps.
+        torch.manual_seed(plan.recipe.seed)
         source = load_model(plan.recipe.model, specifications, plan.folder)
     if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
@@ -163,7 +167,9 @@ def quantize(
     return made
 
 
-def find_ranges(model: Model, dataset: Dataset, label: str | None, plan: Plan, cache: Cache, progress: Progress) -> Ranges:
+def find_ranges(
+    model: Model, dataset: Dataset, label: str | None, plan: Plan, cache: Cache, progress: Progress
+) -> Ranges:
     """Returns the activation ranges over a stratified sample of the calibration split, streamed."""
     settings = plan.recipe.calibration
     rows = dataset.sample("calibration", settings.rows, plan.recipe.seed, label)

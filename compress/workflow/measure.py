@@ -40,6 +40,7 @@ from compress.workflow.progress import Progress
 
 Arrays = dict[str, NDArray[np.generic]]
 
+
 @dataclass(frozen=True)
 class Site:
     """What every measurement on one target has in common.

@@ -10,12 +10,21 @@ from pathlib import Path
 import compress
 from compress.bench.environment import environment
 from compress.errors import CompressError, LoweringError
-from compress.evidence import Choice, Evidence, GateStatus, TargetEvidence, load_evidence, to_json
+from compress.evidence import (
+    Choice,
+    Environment,
+    Evidence,
+    GateStatus,
+    TargetEvidence,
+    from_json,
+    load_evidence,
+    to_json,
+)
 from compress.gate import overall
 from compress.model.cost import describe
 from compress.recipe import Recipe
 from compress.report.markdown import render_markdown
-from compress.store.cache import Cache, key
+from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.build import Built, Models, build_models, build_target
@@ -84,9 +93,16 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             evidence, built = _one_target(models, target, plan, label, holdout, cache, processor, progress)
             targets.append(evidence)
             files |= _files(evidence, built)
+        machine = _when_timed(machine, cache)
         # Read where and what was measured last time: if every step was reused, the result is that one, unchanged.
-        # Failures leave no step behind, so they are named beside the steps.
-        run_key = key("run", recipe=plan.digest, steps=sorted({*cache.reused, *cache.made}), errors=_errors(targets))
+        # Failures leave no step behind and attachments pass through none, so they are named beside the steps.
+        run_key = key(
+            "run",
+            recipe=plan.digest,
+            steps=sorted({*cache.reused, *cache.made}),
+            errors=_errors(targets),
+            attachments={name: digest(data) for name, data in models.compressed.attachments.items()},
+        )
         previous = output.current_manifest()
         if previous is not None and previous.get("run_key") == run_key and not cache.made:
             evidence_file = load_evidence(out / "current" / "evidence.json")
@@ -132,6 +148,18 @@ def _one_target(
         choice = Choice(None, f"the original cannot be lowered: {error.message}")
         return TargetEvidence(target.name, target.runtime, settings, (), {}, choice, str(error)), ()
     return measure_target(built, target, holdout, plan, cache, machine, progress), built
+
+
+def _when_timed(now: Environment, cache: Cache) -> Environment:
+    """The machine as it was when the times were taken: those of an earlier run keep the warnings of that run."""
+    timed = sorted({step for step in (*cache.reused, *cache.made) if step.startswith("latency-")})
+    step = key("environment", timed=timed)
+    kept = cache.get(step)
+    if kept is not None:
+        then: Environment = from_json(Environment, kept["environment"], step)
+        return then
+    cache.put(step, {"environment": to_json(now)})
+    return now
 
 
 def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:

@@ -491,28 +491,22 @@ def on_a_small_disk(project: Project, size: str, script: str) -> Said:
 
     The file system is mounted in a name space of its own: it goes with the process, however that ends.
     """
-    disk, back = project.folder.parent / "disk", project.folder.parent / "back"
+    disk, back, mounted = (project.folder.parent / name for name in ("disk", "back", "mounted"))
     disk.mkdir()
     text = (
-        f"mount -t tmpfs -o size={size} tmpfs {disk} || exit 77\n"
-        f"cp -a {project.folder} {disk}/project && cd {disk}/project || exit 77\n"
+        f"mount -t tmpfs -o size={size} tmpfs {disk} && touch {mounted} || exit\n"
+        f"cp -a {project.folder} {disk}/project && cd {disk}/project\n"
         f"{script}\ncode=$?\n"
         f"cp -a {disk}/project {back} && exit $code\n"
     )
+    if shutil.which("unshare") is None:
+        pytest.skip("this system has no mount name spaces")
     ended = subprocess.run(
         ["unshare", "--mount", "sh", "-c", text], env=environment(), capture_output=True, text=True, check=False
     )
-    if ended.returncode in (1, 77):
+    if not mounted.exists():
         pytest.skip(f"mounting a file system needs root: {ended.stderr}")
     return Said(ended.returncode, ended.stdout, ended.stderr)
-
-
-def test_a_full_disk(finished: Project) -> None:
-    shutil.rmtree(finished.out)
-    run = shlex.join(program("run", "recipe.toml"))
-    said = on_a_small_disk(finished, "200k", run)
-    check_refused(said, "No space left on device", "free some space")
-    assert not (finished.folder.parent / "back" / "out" / "current").exists()
 
 
 def test_a_disk_that_is_full_the_second_time(finished: Project) -> None:

@@ -48,7 +48,7 @@ def test_the_recipe_that_it_writes_is_ready_to_run(project: Project, command: Co
     models, _ = ready(project.recipe)
     assert models.original.signature.inputs[0].shape == (len(FEATURES),)
     text = project.recipe.read_text(encoding="utf-8")
-    assert text.count("#") > 12
+    assert text.count("#") >= 12
     assert "# 900 rows, " in text
 
 
@@ -79,6 +79,22 @@ def test_a_written_recipe_runs(finished: Project, command: Command) -> None:
     outcome = finished.run()
     assert outcome.exit_code in (0, 3)
     assert outcome.made == 0
+
+
+def test_a_function_without_weights_is_pointed_out(project: Project, command: Command) -> None:
+    arguments = ("--data", "rows.csv", "--label", "defaulted", "--drop", "group", "--drop", "customer")
+    said = start(command, project, *arguments)
+    assert said.code == 0
+    assert "check: without --weights the model is what the function returns" in said.out
+    assert '\n# weights = "model.safetensors"\n' in project.recipe.read_text(encoding="utf-8")
+    # Weights that are drawn are drawn alike each time, so that a second run finds the steps of the first.
+    assert ready(project.recipe)[0].original.digest == ready(project.recipe)[0].original.digest
+
+
+def test_a_file_that_is_no_model_is_told_with_the_remedy(project: Project, command: Command) -> None:
+    said = start(command, project, "--data", "rows.csv", "--label", "defaulted", model="model.py")
+    assert said.code == 2
+    assert "name the function that builds the model: model.py:FUNCTION" in said.err
 
 
 def test_text_columns_become_categories(project: Project, command: Command) -> None:

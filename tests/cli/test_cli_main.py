@@ -178,7 +178,27 @@ def loads_torch() -> dict[str, bool]:
     return {line.split()[0]: line.split()[1] == "True" for line in said.stdout.splitlines()}
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_worker(project: Project) -> None:
+def test_sigterm_unwinds_the_stack(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwound = []
+
+    def waits(**_: object) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            unwound.append(True)
+        return 0
+
+    from compress.cli import targets
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(targets.command, "callback", waits)
+    assert command("targets").code == 128 + signal.SIGTERM
+    assert unwound == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupted_run_leaves_no_worker(project: Project) -> None:
     project.change(schemes=["float32"], measure={"seconds": 30.0})
     scratch = project.folder / "scratch"
     scratch.mkdir()
@@ -194,7 +214,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_worker(project: Proj
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGINT
     assert said.rstrip().endswith("interrupted; finished steps are kept, run the same command again to go on")
     assert "Traceback" not in said
     assert _workers(scratch) == []

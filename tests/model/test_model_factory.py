@@ -13,7 +13,7 @@ from compress.recipe import ModelConfig
 
 X = {"x": np.zeros((2, 4), np.float32)}
 
-SOURCE = '''
+SOURCE = """
 import torch
 from torch import nn
 
@@ -36,7 +36,7 @@ def raising(width: int = 3):
 
 def inner(width):
     raise RuntimeError(f"no {width} today")
-'''
+"""
 
 
 @pytest.fixture
@@ -68,7 +68,11 @@ WRONG = {
     "no file": ("nte.py:build", "nte.py: No such file", "did you mean 'net.py'?"),
     "no function": ("net.py:biuld", "net.py has no function 'biuld'", "did you mean 'build'?"),
     "no module": ("no_such_package.models:build", "there is no module 'no_such_package'", "beside the recipe"),
-    "no module returned": ("net.py:nothing", "net.py:nothing returned a dict, not a torch.nn.Module", "return the module"),
+    "no module returned": (
+        "net.py:nothing",
+        "net.py:nothing returned a dict, not a torch.nn.Module",
+        "return the module",
+    ),
 }
 
 
@@ -119,7 +123,7 @@ def branching(x):
 
 
 def test_control_flow_on_values_is_told_with_the_line():
-    with pytest.raises(ModelError, match="model.py:build: the model does not export: ") as caught:
+    with pytest.raises(ModelError, match=r"model\.py:build: the model does not export: ") as caught:
         exported(Plain(branching), X)
     assert "data-dependent" in caught.value.message
     line = branching.__code__.co_firstlineno + 1
@@ -128,7 +132,7 @@ def test_control_flow_on_values_is_told_with_the_line():
 
 
 def test_a_fixed_batch_is_told():
-    with pytest.raises(ModelError, match="does not export: .*batch") as caught:
+    with pytest.raises(ModelError, match=r"does not export: .*batch") as caught:
         exported(Plain(lambda x: x.reshape(2, 4) * 2), X)
     assert "without a fixed batch size" in caught.value.hint
 
@@ -171,7 +175,7 @@ def test_an_output_is_one_row_for_each_row(case):
 
 @pytest.mark.parametrize("value", [None, 3, "text"])
 def test_an_output_is_a_tensor(value):
-    with pytest.raises(ModelError, match="(the output 'other' is not a tensor|does not export)"):
+    with pytest.raises(ModelError, match=r"(the output 'other' is not a tensor|does not export)"):
         exported(Plain(lambda x: {"score": x, "other": value}), X)
 
 

@@ -8,7 +8,6 @@ from compress.model.onnx_import import load_onnx
 from compress.model.onnx_import.table import INTERNAL, OPERATORS
 
 OPSETS = (11, 13, 17, 20, 22)
-EXPORTED = 22
 # Both compute in single precision, in an order of their own.
 TIGHT = 1e-5
 ROWS = 3
@@ -154,10 +153,11 @@ SHAPES = [
             node("Floor", "wide", "floored"),
             node("Cast", "floored", "narrow", to=INT64),
             node("Concat", "narrow half", "target", axis=0),
-            node("Reshape", "x target"),
+            node("Reshape", "x target", "halves"),
+            node("Reshape", "halves back"),
         ],
         {"x": X},
-        {"zero1": np.array([0]), "one1": np.array([1]), "three1": np.array([3]), "two": np.array(2)},
+        {"back": np.array([-1, 20]), "zero1": np.array([0]), "one1": np.array([1]), "three1": np.array([3]), "two": np.array(2)},
     ),
     Case(
         "Expand-by-shape",
@@ -474,6 +474,12 @@ RECURRENT = [
 ]
 
 CASES = [*ELEMENTWISE, *SHAPES, *INDEXING, *REDUCTIONS, *LAYERS, *POOLS, *RESIZES, *RECURRENT]
+# Where the batch, or a kernel's form in a trace, can make a difference.
+EXPORTED = [
+    case
+    for case in [*SHAPES, *INDEXING, *REDUCTIONS, *LAYERS, *POOLS[:7], *RESIZES[:4], *RESIZES[-4:], *RECURRENT]
+    if case.export and case.opsets[-1] == OPSETS[-1]
+]
 
 
 
@@ -514,7 +520,7 @@ def answers(folder):
 @pytest.fixture(scope="module")
 def exported_answers(folder):
     """Likewise in the last opset, exported with a dynamic batch, on batches of three rows and of one."""
-    model, feeds = together([case for case in CASES if EXPORTED in case.opsets and case.export], EXPORTED)
+    model, feeds = together(EXPORTED, OPSETS[-1])
     imported = load_onnx(save(model, folder, "exported.onnx"))
     found = []
     for rows in (ROWS, 1):
@@ -532,9 +538,7 @@ def test_operator_gives_what_onnxruntime_gives_in_every_opset(case, answers):
             close(want[f"{case.name}/{name}"], got[f"{case.name}/{name}"], TIGHT)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.export and EXPORTED in case.opsets], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", EXPORTED, ids=lambda case: case.name)
 def test_operator_exports_with_a_dynamic_batch(case, exported_answers):
     for want, got in exported_answers:
         for name in case.outputs:

@@ -158,13 +158,13 @@ def test_training_form_is_refused(tmp_path):
 
 def test_what_is_no_archive_is_refused(tmp_path):
     path = tmp_path / "model.pt2"
-    with pytest.raises(ModelError, match="model.pt2"):
+    with pytest.raises(ModelError, match=r"model\.pt2"):
         load_pt2(path)
     path.write_bytes(b"not a zip at all")
-    with pytest.raises(ModelError, match="model.pt2"):
+    with pytest.raises(ModelError, match=r"model\.pt2"):
         load_pt2(path)
     torch.save({"a": torch.ones(2)}, path)
-    with pytest.raises(ModelError, match="model.pt2"):
+    with pytest.raises(ModelError, match=r"model\.pt2"):
         load_pt2(path)
 
 

@@ -10,7 +10,7 @@ from compress.model.core import TensorInfo
 from compress.model.source import load_model
 from compress.recipe import ModelConfig
 
-FACTORY = '''
+FACTORY = """
 from torch import nn
 
 class Two(nn.Module):
@@ -26,7 +26,7 @@ def build():
 
 def single():
     return nn.Linear(4, 2)
-'''
+"""
 ZETA, ALPHA = TensorInfo("zeta", (4,), "float32"), TensorInfo("alpha", (5,), "float32")
 
 
@@ -70,8 +70,16 @@ def test_the_only_input_of_an_archive_may_have_any_name(folder):
 MISFITS = {
     "one missing": ([ZETA], "nothing feeds the model's input 'alpha'", "the data gives: zeta"),
     "one misspelt": ([ZETA, TensorInfo("alhpa", (5,), "float32")], "the model has no input 'alhpa'", "mean 'alpha'"),
-    "one too many": ([ZETA, ALPHA, TensorInfo("beta", (1,), "float32")], "the model has no input 'beta'", "alpha, zeta"),
-    "one too wide": ([ZETA, TensorInfo("alpha", (6,), "float32")], r"'alpha' is [batch, 5], the data gives [batch, 6]", "drop"),
+    "one too many": (
+        [ZETA, ALPHA, TensorInfo("beta", (1,), "float32")],
+        "the model has no input 'beta'",
+        "alpha, zeta",
+    ),
+    "one too wide": (
+        [ZETA, TensorInfo("alpha", (6,), "float32")],
+        r"'alpha' is [batch, 5], the data gives [batch, 6]",
+        "drop",
+    ),
     "nothing": ([], "nothing feeds the model's input 'zeta'", "the data gives: nothing"),
 }
 

@@ -66,7 +66,7 @@ def test_a_checkpoint_may_wrap_its_weights(tmp_path):
 @pytest.mark.parametrize("content", [[torch.ones(2)], {"a": 3}, {"a": [torch.ones(2)]}, torch.ones(2)], ids=repr)
 def test_what_is_no_table_of_tensors_is_told(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(ModelError, match="weights.pth"):
+    with pytest.raises(ModelError, match=r"weights\.pth"):
         read_weights(tmp_path / "weights.pth")
 
 

@@ -124,7 +124,7 @@ def test_a_pass_may_change_nothing_where_the_recipe_says_so(run):
 
 
 def test_a_pass_that_fails_is_named_with_what_came_before_it(run):
-    with pytest.raises(PassError, match="the pass 'probe' failed after model.py:build: ZeroDivisionError") as caught:
+    with pytest.raises(PassError, match=r"the pass 'probe' failed after model\.py:build: ZeroDivisionError") as caught:
         run(Failing)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -11,7 +11,9 @@ from compress.errors import StoreError
 from compress.store import cache as module
 from compress.store.cache import Cache, digest, key
 
-PLAIN = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+PLAIN = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=6
+)
 INPUTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), PLAIN, max_size=4)
 
 

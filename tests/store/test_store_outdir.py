@@ -216,7 +216,11 @@ def test_a_claim_sweeps_what_a_killed_run_left(tmp_path):
     output = folder(tmp_path)
     run = publish(output)
     out = tmp_path / "out"
-    left = [out / "runs" / ".abc.1234.tmp" / "artifacts" / "x", out / ".cache" / "objects" / "ab" / ".ab.1.tmp", out / ".m.2.tmp"]
+    left = [
+        out / "runs" / ".abc.1234.tmp" / "artifacts" / "x",
+        out / ".cache" / "objects" / "ab" / ".ab.1.tmp",
+        out / ".m.2.tmp",
+    ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,7 +14,8 @@ from tiny_project import FEATURES, ROWS, Project, check_whole, rows, tree
 from compress.evidence import Candidate, from_json, load_evidence, to_json
 from compress.store.cache import key
 from compress.workflow import plan as planning
-from compress.workflow.build import build_models
+from compress.workflow import run as running
+from compress.workflow.build import Models, build_models
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
 
@@ -107,7 +110,10 @@ def test_a_damaged_result_is_made_again_from_finished_steps(finished: Project) -
     assert outcome.made == 0
     check_whole(finished.out)
     # What is written anew says the same, but for when it was written.
-    assert len((finished.out / "report.md").read_text(encoding="utf-8").splitlines()) == len(text.splitlines())
+    again = (finished.out / "report.md").read_text(encoding="utf-8")
+    assert [line for line in again.splitlines() if "Measured" not in line] == [
+        line for line in text.splitlines() if "Measured" not in line
+    ]
 
 
 def test_a_damaged_artifact_in_the_cache_is_lowered_again(finished: Project) -> None:
@@ -130,8 +136,8 @@ def test_another_scheme_is_all_that_is_made(finished: Project) -> None:
     outcome = finished.run()
     made = sorted(path.name.partition("-")[0] for path in set((finished.out / ".cache" / "steps").iterdir()) - old)
     # Times are taken side by side, so those of all schemes are taken anew.
-    assert made == ["latency", "outputs", "placement", "quantize"]
-    assert outcome.made == 4
+    assert made == ["environment", "latency", "outputs", "placement", "quantize"]
+    assert outcome.made == 5
     after = finished.evidence()
     assert [item.scheme for item in after.targets[0].candidates] == [
         "float32",
@@ -143,13 +149,32 @@ def test_another_scheme_is_all_that_is_made(finished: Project) -> None:
     assert len(list((finished.out / "runs").iterdir())) == 2
 
 
-def test_a_change_of_the_gate_measures_nothing(finished: Project) -> None:
+def test_a_change_of_the_gate_measures_nothing(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = running.environment
+    monkeypatch.setattr(running, "environment", lambda packages: replace(real(packages), warnings=("another day",)))
+    before = finished.evidence()
     finished.change(gate={"min_sqnr_db": 1.0})
     outcome = finished.run()
     assert outcome.made == 0
     rules = {rule.rule for rule in finished.evidence().targets[0].verdicts["int8-static"].rules}
     assert "min_sqnr_db logit" in rules
+    # The times are those of the first day, and so is what disturbed them.
+    assert finished.evidence().environment == before.environment
     check_whole(finished.out)
+
+
+def test_what_ships_beside_the_model_is_never_that_of_an_earlier_run(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_classes(*given: Any) -> Models:
+        models = build_models(*given)
+        return replace(models, compressed=models.compressed.with_attachments({"classes.json": classes}))
+
+    monkeypatch.setattr(running, "build_models", with_classes)
+    for classes in (b'["no", "yes"]', b'["pays", "defaults"]'):
+        assert finished.run().made == 0
+        assert (finished.out / "artifacts" / "tiny.classes.json").read_bytes() == classes
+        check_whole(finished.out)
 
 
 @pytest.mark.usefixtures("canned_latency")
@@ -167,9 +192,7 @@ def test_other_rows_make_everything_that_depends_on_them_anew(finished: Project)
 
 
 @pytest.mark.usefixtures("canned_latency")
-def test_another_version_of_a_package_makes_old_steps_stale(
-    finished: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_of_a_package_makes_old_steps_stale(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     before = finished.evidence()
     real = planning._version
     monkeypatch.setattr(planning, "_version", lambda package: "999" if package == "torch" else real(package))

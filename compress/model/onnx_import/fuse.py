@@ -1,4 +1,4 @@
-"""Weights put into torch's form: products with a constant matrix become linear layers, recurrent weights torch's order."""
+"""Weights put into torch's form: matrix products become linear layers, recurrent weights get torch's order."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _recurrent(node: Node, draft: Draft) -> Node:
             }
         suffix = "_l0" + ("_reverse" if direction else "")
         for leaf, part in parts.items():
-            names.append(f"{node.name}/{leaf}{suffix}")
+            names.append(f"{node.name}@{leaf}{suffix}")
             draft.constants[names[-1]] = part.contiguous()
     states = [node.inputs[at] if at < len(node.inputs) else "" for at in (5, 6)]
     states = ["" if name in draft.constants and not draft.constants[name].any() else name for name in states]
@@ -140,7 +140,7 @@ def _recurrent(node: Node, draft: Draft) -> Node:
 
 
 def _gates_in(tensor: torch.Tensor, order: tuple[int, ...], hidden: int) -> torch.Tensor:
-    gates = tensor.split(hidden)
+    gates = torch.split(tensor, hidden)
     return torch.cat([gates[at] for at in order])
 
 

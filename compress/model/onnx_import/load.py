@@ -20,7 +20,7 @@ from compress.model.onnx_import.module import OnnxModule
 from compress.model.onnx_import.names import name_weights
 from compress.model.onnx_import.proto import read_model
 from compress.model.onnx_import.quantized import describe_quantized
-from compress.model.onnx_import.rows import check_rows
+from compress.model.onnx_import.rows import OPEN, check_rows
 from compress.model.onnx_import.signature import MAX_FIXED_BATCH, input_infos, with_outputs
 from compress.model.onnx_import.summary import fixed_batch
 from compress.model.onnx_import.table import unsupported
@@ -72,9 +72,7 @@ class Read:
     orphans: tuple[str, ...]
 
 
-def read_module(
-    path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, tuple[int, ...]] | None = None
-) -> Read:
+def read_module(path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, tuple[int, ...]] | None = None) -> Read:
     """Reads a file into a module; arguments and errors are those of `load_onnx`."""
     where = path.name
     whole = build(read_model(path), path)
@@ -101,7 +99,7 @@ def read_module(
 def _fixed_batch(graph: Graph, fed: Sequence[str], where: str) -> int | None:
     fixed = fixed_batch([item.shape[0] for item in graph.inputs if item.name in fed and item.shape])
     if fixed is not None and not 1 <= fixed <= MAX_FIXED_BATCH:
-        raise ModelError(f"{where}: its batch is fixed to {fixed}", "export it with a dynamic batch.")
+        raise ModelError(f"{where}: its batch is fixed to {fixed}", OPEN)
     return fixed
 
 
@@ -118,7 +116,9 @@ def _export(read: Read) -> torch.export.ExportedProgram:
     except UnsupportedOperatorsError:
         raise
     except Exception as error:
-        message = error.message if isinstance(error, CompressError) else f"{type(error).__name__}: {_first_lines(error)}"
+        message = (
+            error.message if isinstance(error, CompressError) else f"{type(error).__name__}: {_first_lines(error)}"
+        )
         if fixed is not None:
             raise _closed(where, fixed, message.removeprefix(f"{where}: ")) from error
         if isinstance(error, CompressError):
@@ -134,6 +134,4 @@ def _first_lines(error: Exception) -> str:
 
 
 def _closed(where: str, fixed: int, reason: str) -> ModelError:
-    return ModelError(
-        f"{where}: its batch is fixed to {fixed} and cannot be opened: {reason[:400]}", "export it with a dynamic batch."
-    )
+    return ModelError(f"{where}: its batch is fixed to {fixed} and cannot be opened: {reason[:400]}", OPEN)

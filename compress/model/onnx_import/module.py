@@ -1,4 +1,4 @@
-"""The graph as a torch module: its forward runs the nodes one after another, so that a trace of it is the graph in torch."""
+"""The graph as a torch module: its forward runs the nodes one after another, a trace of it is the graph in torch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class OnnxModule(torch.nn.Module):
                 raise ModelError(
                     f"{self.where}: the node {node.name!r} ({node.operator}) cannot be computed: "
                     f"{type(error).__name__}: {first[:200]}",
-                    "check that the file runs in ONNX Runtime; if it does, its operators are used in a form that is not known here.",
+                    "check that the file runs in ONNX Runtime; if it does, this form of the operator is unknown here.",
                 ) from error
             values.update({name: result for name, result in zip(node.outputs, results, strict=False) if name})
 

@@ -31,7 +31,7 @@ _SLOTS: dict[str, dict[int, str]] = {
 # Always tensors, whatever their size. The others are weights from two elements on.
 _LAYERS = frozenset(_SLOTS) - {"Mul", "Add", "Sub", "Gather"} | {LSTM, GRU}
 _STATISTICS = frozenset({"running_mean", "running_var"})
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div"})
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Clip", "Identity"})
 # What computes with numbers that were chosen, not trained.
 _NO_WEIGHTS = frozenset(
     {"Where", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Min", "Max", "Pad", "Clip"}
@@ -62,11 +62,12 @@ def name_weights(draft: Draft, inputs: Collection[str]) -> tuple[Weight, ...]:
 
     Args:
         draft: With every constant in its final form.
-        inputs: What is fed. A constant that meets it directly is pre-processing, not trained.
+        inputs: What is fed. Constants that meet it element by element are pre-processing, not trained.
     """
     roles: dict[int, list[_Role]] = {}
+    raw = set(inputs)
     for node in walk(draft.nodes):
-        for role in _roles(node, draft, inputs):
+        for role in _roles(node, draft, raw):
             roles.setdefault(id(draft.constants[role.value]), []).append(role)
     names = _Names()
     found: list[Weight] = []
@@ -81,15 +82,27 @@ def name_weights(draft: Draft, inputs: Collection[str]) -> tuple[Weight, ...]:
 
 @dataclass(frozen=True)
 class _Role:
-    """One read of a constant."""
+    """One read of a constant; `is_layer` where it is the weight or the bias of a layer."""
 
     value: str
     node: Node
     leaf: str
+    is_layer: bool
     trained: bool
 
 
-def _roles(node: Node, draft: Draft, inputs: Collection[str]) -> Iterator[_Role]:
+def _roles(node: Node, draft: Draft, raw: set[str]) -> Iterator[_Role]:
+    """Yields the tensors among a node's constants.
+
+    Args:
+        node: In the order in which nodes run.
+        draft: With the constants.
+        raw: Values that are inputs with no more than constants applied to them; it grows.
+    """
+    computed = [name for name in node.inputs if name and name not in draft.constants]
+    preprocessing = node.operator in _ELEMENTWISE and bool(computed) and raw.issuperset(computed)
+    if preprocessing:
+        raw.update(node.outputs)
     for at, value in enumerate(node.inputs):
         tensor = draft.constants.get(value) if value else None
         if tensor is None or (node.operator, at) in _NUMBERS:
@@ -97,14 +110,13 @@ def _roles(node: Node, draft: Draft, inputs: Collection[str]) -> Iterator[_Role]
         leaf = _leaf(node, at, value)
         is_layer = node.operator in _LAYERS and bool(leaf)
         if is_layer or not _is_number(tensor) or (tensor.is_floating_point() and readable(draft.origin(value))):
-            preprocessing = node.operator in _ELEMENTWISE and any(name in inputs for name in node.inputs)
             trained = leaf not in _STATISTICS and node.operator not in _NO_WEIGHTS and not preprocessing
-            yield _Role(value, node, leaf or "constant", trained)
+            yield _Role(value, node, leaf or "constant", is_layer, trained)
 
 
 def _leaf(node: Node, at: int, value: str) -> str:
     if node.operator in (LSTM, GRU):
-        return value.rpartition("/")[2] if at >= FIRST_WEIGHT else ""
+        return value.rpartition("@")[2] if at >= FIRST_WEIGHT else ""
     return _SLOTS.get(node.operator, {}).get(at, "")
 
 
@@ -128,7 +140,8 @@ class _Names:
         own = stripped(draft.origin(role.value))
         for candidate in (own, _beside(role, draft)):
             parts = clean(candidate.split("."))
-            if readable(candidate) and self._is_free(parts):
+            plain = not role.is_layer and candidate.isidentifier() and not generated(candidate)
+            if (readable(candidate) or plain) and self._is_free(parts):
                 return self._take(parts, role)
         return self._take(self._free([*self._path(role, draft), role.leaf]), role)
 

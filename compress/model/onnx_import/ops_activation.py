@@ -6,7 +6,7 @@ Source: ONNX Operators.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
@@ -45,14 +45,15 @@ def _selu(call: Call) -> torch.Tensor:
     value = call.tensor(0)
     if math.isclose(alpha, _SELU[0], rel_tol=1e-6) and math.isclose(gamma, _SELU[1], rel_tol=1e-6):
         return functional.selu(value)
-    return gamma * torch.where(value > 0, value, alpha * torch.expm1(value))
+    scaled: torch.Tensor = torch.where(value > 0, value, torch.expm1(value) * alpha) * gamma
+    return scaled
 
 
 def _gelu(call: Call) -> torch.Tensor:
     return functional.gelu(call.tensor(0), approximate=call.attribute("approximate", "none"))
 
 
-def _softmax(function: Function) -> Function:
+def _softmax(function: Callable[..., torch.Tensor]) -> Function:
     """Before opset 13 an input is flattened to two dimensions at the axis; the default axis was 1."""
 
     def read(call: Call) -> torch.Tensor:
@@ -60,11 +61,11 @@ def _softmax(function: Function) -> Function:
         axis = call.attribute("axis", -1 if call.opset >= 13 else 1)
         axis += value.dim() if axis < 0 else 0
         if call.opset >= 13 or axis == value.dim() - 1:
-            return function(value, dim=axis)  # type: ignore[call-arg, no-any-return]
+            return function(value, dim=axis)
         if axis == 0:
             raise NotImportable(f"over all elements, the batch among them (axis 0 in opset {call.opset})")
         flat = value.reshape(*value.shape[:axis], product(value.shape[axis:]))
-        return function(flat, dim=-1).reshape(value.shape)  # type: ignore[call-arg, no-any-return]
+        return function(flat, dim=-1).reshape(value.shape)
 
     return read
 
@@ -89,6 +90,6 @@ TABLE: Mapping[str, Function] = {
     "Softsign": unary(functional.softsign),
     "Gelu": _gelu,
     "Mish": unary(functional.mish),
-    "Softmax": _softmax(functional.softmax),  # type: ignore[arg-type]
-    "LogSoftmax": _softmax(functional.log_softmax),  # type: ignore[arg-type]
+    "Softmax": _softmax(functional.softmax),
+    "LogSoftmax": _softmax(functional.log_softmax),
 }

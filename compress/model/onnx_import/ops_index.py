@@ -19,6 +19,8 @@ from compress.model.onnx_import.values import Host, Value, check_size, elementwi
 
 _MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 _TORCH_MODES = {"reflect": "reflect", "edge": "replicate"}
+# The most places that are written into the graph one by one.
+MAX_PLACES = 1 << 16
 # An end beyond any size: what exporters write for "all".
 _ALL = 1 << 31
 
@@ -59,6 +61,8 @@ def _slice_axis(value: torch.Tensor, axis: int, start: Any, end: Any, step: int)
         return torch.ops.aten.slice(value, axis, start, end, step)
     first, last, _ = slice(start, end, step).indices(size)
     if step < 0:
+        if size > MAX_PLACES:
+            raise NotImportable(f"backwards over {size} places")
         return select(value, axis, range(first, last, step))
     if (first, step) == (0, 1) and last >= size:
         return value
@@ -88,15 +92,22 @@ def _gather(call: Call) -> Value:
 
 
 def _wrapped(call: Call, index: int, size: Any) -> torch.Tensor:
-    """Returns indices as a tensor, constant negative ones counted from the end; those from data must not be negative."""
+    """Returns indices as a tensor, constant negative ones counted from the end; data must give no negative ones."""
     indices = call.value(index)
     if not isinstance(indices, Host) and call.is_constant(index):
         from_end = (call.constant(index) < 0).any()
-        return torch.where(indices < 0, indices + size, indices) if from_end else indices.to(torch.int64)
+        return torch.where(indices < 0, indices + size, indices) if from_end else _as_index(indices)
     if not isinstance(indices, Host):
-        return indices.to(torch.int64)
-    wrap = elementwise(lambda number: number + size if isinstance(number, int) and number < 0 else number, [indices], torch.int64)
+        return _as_index(indices)
+    wrap = elementwise(
+        lambda number: number + size if isinstance(number, int) and number < 0 else number, [indices], torch.int64
+    )
     return to_tensor(wrap)
+
+
+def _as_index(tensor: torch.Tensor) -> torch.Tensor:
+    # A conversion to what it is would stand in the graph.
+    return tensor if tensor.dtype is torch.int64 else tensor.to(torch.int64)
 
 
 def _gather_elements(call: Call) -> torch.Tensor:
@@ -108,7 +119,7 @@ def _gather_elements(call: Call) -> torch.Tensor:
 def _gather_nd(call: Call) -> torch.Tensor:
     value, indices = call.tensor(0), call.tensor(1)
     leading = call.attribute("batch_dims", 0)
-    places = list(indices.to(torch.int64).unbind(-1))
+    places = list(_as_index(indices).unbind(-1))
     if leading:
         # One more index for each leading axis that both share.
         rank = places[0].dim()
@@ -137,7 +148,7 @@ def _scatter_nd(call: Call) -> torch.Tensor:
     reduction = call.attribute("reduction", "none")
     if reduction not in ("none", "add"):
         raise NotImportable(f"reduction {reduction!r}")
-    places = tuple(indices.to(torch.int64).unbind(-1))
+    places = tuple(_as_index(indices).unbind(-1))
     return value.index_put(places, updates, accumulate=reduction == "add")
 
 
@@ -155,13 +166,15 @@ def _pad(call: Call) -> torch.Tensor:
         return functional.pad(value, _flat(amounts, value.dim()), value=call.number(2, 0))
     if mode not in _MODES:
         raise NotImportable(f"mode {mode!r}")
+    if any(abs(count) > MAX_PLACES or value.shape[axis] > MAX_PLACES for axis in amounts for count in amounts[axis]):
+        raise NotImportable(f"mode {mode!r} by {list(amounts.values())}")
     padded_last = value.dim() - min(amounts)
     if mode in _TORCH_MODES and value.dim() == padded_last + 2 and min(min(amount) for amount in amounts.values()) >= 0:
         return functional.pad(value, _flat(amounts, value.dim())[: 2 * padded_last], mode=_TORCH_MODES[mode])
     for axis, (before, after) in amounts.items():
         places = np.arange(value.shape[axis])
         places = places[max(0, -before) : len(places) + min(0, after)]
-        padded = np.pad(places, (max(0, before), max(0, after)), mode=mode)  # type: ignore[call-overload]
+        padded = np.pad(places, (max(0, before), max(0, after)), mode=mode)
         value = select(value, axis, padded.tolist())
     return value
 
@@ -185,7 +198,7 @@ def _one_hot(call: Call) -> torch.Tensor:
     axis %= indices.dim() + 1
     shape = [depth if at == axis else 1 for at in range(indices.dim() + 1)]
     places = torch.arange(depth).reshape(shape)
-    indices = torch.where(indices < 0, indices + depth, indices).to(torch.int64)
+    indices = _as_index(torch.where(indices < 0, indices + depth, indices))
     return torch.where(indices.unsqueeze(axis) == places, values[1], values[0])
 
 

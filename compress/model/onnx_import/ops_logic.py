@@ -64,7 +64,7 @@ def _cast_like(call: Call) -> Value:
 def _to(value: Value, dtype: torch.dtype) -> Value:
     if isinstance(value, Host):
         return elementwise(lambda number: cast_number(number, dtype), [value], dtype)
-    return value.to(dtype)
+    return value if value.dtype is dtype else value.to(dtype)
 
 
 TABLE: Mapping[str, Function] = {

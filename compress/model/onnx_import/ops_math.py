@@ -15,7 +15,15 @@ import torch
 
 from compress.model.onnx_import.call import Call
 from compress.model.onnx_import.errors import NotImportable
-from compress.model.onnx_import.values import Host, Value, elementwise, to_tensor, truncated_division
+from compress.model.onnx_import.values import (
+    Host,
+    Value,
+    elementwise,
+    largest,
+    smallest,
+    to_tensor,
+    truncated_division,
+)
 
 Function = Callable[[Call], Any]
 
@@ -74,7 +82,7 @@ def _scalar(value: Host, other: torch.Tensor) -> Any:
     return to_tensor(value)
 
 
-def _divide(call: Call) -> Value:
+def _divide(call: Call) -> Any:
     if call.value(0).dtype.is_floating_point:
         return binary(operator.truediv, operator.truediv)(call)
     return binary(lambda left, right: torch.div(left, right, rounding_mode="trunc"), truncated_division)(call)
@@ -93,7 +101,7 @@ def _power(call: Call) -> Value:
     return torch.pow(to_tensor(base), to_tensor(exponent)).to(dtype)
 
 
-def _modulo(call: Call) -> Value:
+def _modulo(call: Call) -> Any:
     if call.attribute("fmod", 0):
         return torch.fmod(call.tensor(0), call.tensor(1))
     return binary(lambda left, right: torch.remainder(left, right), operator.mod)(call)
@@ -135,8 +143,8 @@ def _clip(call: Call) -> Value:
 
 def _clip_numbers(value: Host, low: Any, high: Any) -> Host:
     def clip(number: Any) -> Any:
-        number = number if low is None else torch.sym_max(number, low)
-        return number if high is None else torch.sym_min(number, high)
+        number = number if low is None else largest(number, low)
+        return number if high is None else smallest(number, high)
 
     return elementwise(clip, [value], value.dtype)
 
@@ -159,7 +167,9 @@ def _on_float(function: Callable[[float], float]) -> Callable[[Any], Any]:
 
 
 def _whole(function: Callable[[Any], Any], number: Any) -> Any:
-    return float(function(number)) if isinstance(number, float) else function(number)
+    if isinstance(number, float):
+        return float(function(number))
+    return number if isinstance(number, int | torch.SymInt) else function(number)
 
 
 def _root(number: Any) -> Any:
@@ -185,8 +195,8 @@ TABLE: Mapping[str, Function] = {
     "Div": _divide,
     "Pow": _power,
     "Mod": _modulo,
-    "Min": _variadic(torch.minimum, torch.sym_min),
-    "Max": _variadic(torch.maximum, torch.sym_max),
+    "Min": _variadic(torch.minimum, smallest),
+    "Max": _variadic(torch.maximum, largest),
     "Sum": _variadic(operator.add, operator.add),
     "Mean": _mean,
     "Clip": _clip,

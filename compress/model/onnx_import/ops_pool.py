@@ -5,6 +5,7 @@ Source: ONNX Operators.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.ops_math import Function
 from compress.model.onnx_import.windows import Windows, padded, windows_of
 
+_MAX_WINDOWS = 1 << 20
 _MAX = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
@@ -98,6 +100,8 @@ def _corrections(
     dtype: torch.dtype,
 ) -> torch.Tensor:
     """Returns, for each window, the kernel's size over the number of elements that count."""
+    if math.prod(count for _, _, count in reaches) > _MAX_WINDOWS:
+        raise NotImportable("with unequal pads over so many windows")
     factors = np.ones(())
     for size, kernel, stride, (_, declared_after), (before, _, count) in zip(
         spatial, windows.kernel, windows.strides, windows.pads, reaches, strict=True

@@ -1,6 +1,6 @@
 """Recurrent layers with constant weights, through torch's own.
 
-`fuse.py` has put the weights into torch's order and form before: `[weight_ih, weight_hh, bias_ih, bias_hh]` a direction.
+`fuse.py` has put the weights into torch's order before: `weight_ih, weight_hh, bias_ih, bias_hh` a direction.
 Source: ONNX Operators.md, LSTM and GRU; torch.nn.LSTM and torch.nn.GRU.
 """
 

@@ -15,7 +15,7 @@ import torch
 from compress.model.onnx_import.call import Call
 from compress.model.onnx_import.errors import NotImportable
 from compress.model.onnx_import.ops_math import Function
-from compress.model.onnx_import.values import Host, Value, host, to_tensor
+from compress.model.onnx_import.values import Host, Value, host, largest, smallest, to_tensor
 
 # Since which opset the axes are an input.
 _AXES_INPUT = 18
@@ -66,7 +66,8 @@ def _arg(on_tensor: Callable[..., torch.Tensor]) -> Function:
         keep = bool(call.attribute("keepdims", 1))
         if not call.attribute("select_last_index", 0):
             return on_tensor(value, axis, keepdim=keep)
-        return value.shape[axis] - 1 - on_tensor(value.flip(axis), axis, keepdim=keep)
+        from_end = on_tensor(value.flip(axis), axis, keepdim=keep)
+        return torch.rsub(from_end, value.shape[axis] - 1)
 
     return read
 
@@ -81,8 +82,8 @@ def _top_k(call: Call) -> tuple[torch.Tensor, torch.Tensor]:
 TABLE: Mapping[str, Function] = {
     "ReduceMean": _reduction(_mean),
     "ReduceSum": _reduction(_sum, operator.add, since=13),
-    "ReduceMax": _reduction(lambda value, axes, keep: value.amax(axes, keepdim=keep), torch.sym_max),
-    "ReduceMin": _reduction(lambda value, axes, keep: value.amin(axes, keepdim=keep), torch.sym_min),
+    "ReduceMax": _reduction(lambda value, axes, keep: value.amax(axes, keepdim=keep), largest),
+    "ReduceMin": _reduction(lambda value, axes, keep: value.amin(axes, keepdim=keep), smallest),
     "ReduceProd": _reduction(_product, operator.mul),
     "ReduceL1": _reduction(lambda value, axes, keep: value.abs().sum(axes, keepdim=keep, dtype=value.dtype)),
     "ReduceL2": _reduction(_norm),

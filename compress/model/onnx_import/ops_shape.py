@@ -124,6 +124,8 @@ def _expand(call: Call) -> Value:
         shape = np.broadcast_shapes(value.array.shape, tuple(target))
         check_size(product(shape))
         return Host(np.broadcast_to(value.array, shape).copy(), value.dtype)
+    if isinstance(value, Host) and value.array.size == 1 and value.array.ndim <= len(target):
+        return torch.full(target, value.array.flat[0], dtype=value.dtype)
     tensor = to_tensor(value)
     if call.batch.opens:
         target = opened_expand(tensor.shape, target, call.batch)

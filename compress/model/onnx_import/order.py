@@ -34,7 +34,8 @@ def ordered(nodes: Sequence[Node], given: Collection[str], where: str) -> tuple[
                 raise ModelError(f"{where}: the node {node.name!r} reads {name!r}, which nothing gives", EXPORT_AGAIN)
     order = _order([{makers[name] for name in names if name in makers} for names in before])
     if len(order) < len(nodes):
-        stuck = [node.name for index, node in enumerate(nodes) if index not in set(order)]
+        placed = set(order)
+        stuck = [node.name for index, node in enumerate(nodes) if index not in placed]
         raise ModelError(f"{where}: its graph has a cycle; among its nodes: {', '.join(stuck[:5])}", EXPORT_AGAIN)
     return tuple(nodes[index] for index in order)
 

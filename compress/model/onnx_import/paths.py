@@ -28,12 +28,14 @@ def generated(name: str) -> bool:
 
 def stripped(name: str) -> str:
     """Returns a weight's name without what exporters leave behind it."""
-    return _ADDED.sub("", name)
+    return _ADDED.sub("", name).replace(".weight_bias", ".bias")
 
 
 def split(name: str) -> list[str]:
-    """Returns the parts of a path, whichever way it is written."""
-    return [piece for part in name.split("/") for piece in part.split(".") if piece]
+    """Returns the parts of a path, whichever way it is written: `/features/features.0/Conv` names one list once."""
+    parts = [part for part in name.split("/") if part]
+    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+    return [piece for part in kept for piece in part.split(".") if piece]
 
 
 def last(name: str) -> str:

@@ -50,5 +50,5 @@ def _check_opset(model: Any, path: Path) -> None:
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise ModelError(
             f"{path}: it is written in opset {opset}; the versions {MIN_OPSET} to {MAX_OPSET} can be imported",
-            f"export it again with opset_version between {MIN_OPSET} and {MAX_OPSET}, or convert it with onnx.version_converter.",
+            f"export it again with opset_version {MIN_OPSET} to {MAX_OPSET}, or use onnx.version_converter.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,8 +10,12 @@ from torch.utils import _pytree as pytree
 
 from compress.errors import ModelError
 from compress.model.core import TensorInfo
+from compress.model.cost import shape_for_one
 from compress.model.onnx_import.module import OnnxModule
 
+OPEN = "export it with a dynamic batch."
+# A value of 1 GiB.
+MAX_ELEMENTS = 1 << 28
 # Of the output's range: sums in another order, not another function.
 TOLERANCE = 1e-4
 
@@ -30,20 +35,25 @@ def check_rows(
     Raises:
         ModelError: If a row's answer depends on other rows, or on the size of the batch.
     """
+    closed = f"{where}: its batch is fixed to {fixed} and cannot be opened"
+    largest = max(math.prod(shape_for_one(node.meta.get("val"))) for node in program.graph.nodes)
+    if 2 * fixed * largest > MAX_ELEMENTS:
+        raise ModelError(f"{closed}: its values are too large to check that rows do not depend on each other", OPEN)
     rows = _rows(infos, 2 * fixed)
     opened = program.module(check_guards=False)
-    with torch.no_grad():
-        together = pytree.tree_leaves(opened(*rows))
-        halves = [
-            pytree.tree_leaves(module(*(tensor[part] for tensor in rows)))
-            for part in (slice(fixed), slice(fixed, None))
-        ]
-    for whole, first, second in zip(together, *halves, strict=True):
-        if whole.shape[:1] != (2 * fixed,) or not _close(whole, first, second):
-            raise ModelError(
-                f"{where}: its batch is fixed to {fixed} and cannot be opened: its rows depend on each other",
-                "export it with a dynamic batch.",
-            )
+    try:
+        with torch.no_grad():
+            together = pytree.tree_leaves(opened(*rows))
+            halves = [
+                pytree.tree_leaves(module(*(tensor[part] for tensor in rows)))
+                for part in (slice(fixed), slice(fixed, None))
+            ]
+    except RuntimeError as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ModelError(f"{closed}: running it failed: {first[:200]}", OPEN) from error
+    for whole, first_rows, other_rows in zip(together, *halves, strict=True):
+        if not _close(whole, first_rows, other_rows):
+            raise ModelError(f"{closed}: its rows depend on each other", OPEN)
 
 
 def _close(whole: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -89,7 +89,8 @@ def _info(item: Input, given: tuple[int, ...] | None, where: str) -> TensorInfo:
     ):
         shown = "".join(f", {size or '?'}" for size in declared)
         raise ModelError(
-            f"{where}: its input {item.name!r} is [batch{shown}], the data gives [batch{''.join(f', {size}' for size in given)}]",
+            f"{where}: its input {item.name!r} is [batch{shown}], the data gives "
+            f"[batch{''.join(f', {size}' for size in given)}]",
             "check data.features, data.inputs and data.drop.",
         )
     shape = given if given is not None else tuple(int(size) for size in declared)

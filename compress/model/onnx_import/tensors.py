@@ -22,8 +22,18 @@ MAX_RANK = 64
 MAX_EXTERNAL_BYTES = 4 << 30
 # onnx.TensorProto.DataType of the types that torch has.
 DTYPES: dict[int, torch.dtype] = {
-    1: torch.float32, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16, 6: torch.int32,
-    7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64, 12: torch.uint32, 13: torch.uint64,
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    4: torch.uint16,
+    5: torch.int16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    12: torch.uint32,
+    13: torch.uint64,
     16: torch.bfloat16,
 }
 # uint4, int4, uint2, int2 and the 8- and 4-bit floats: what only quantized weights are stored in.
@@ -43,15 +53,22 @@ class TensorReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[str, Path] = {}
+        self._read: dict[int, tuple[Any, torch.Tensor]] = {}
         self._claimed = 0
 
     def read(self, name: str, proto: Any) -> torch.Tensor:
-        """Returns a stored tensor.
+        """Returns a stored tensor; the same one for the same message.
 
         Raises:
             UnsafeFileError: If external data leaves the model's folder or passes through a link.
             ModelError: If it claims bytes that are not there, or is of a type that torch has not.
         """
+        # The message is kept, so that no other one gets its identity.
+        if id(proto) not in self._read:
+            self._read[id(proto)] = (proto, self._checked(name, proto))
+        return self._read[id(proto)][1]
+
+    def _checked(self, name: str, proto: Any) -> torch.Tensor:
         where = f"{self._path}: the constant {name[:120]!r}"
         shape = tuple(int(size) for size in proto.dims)
         dtype = DTYPES.get(proto.data_type)
@@ -82,8 +99,13 @@ class TensorReader:
             length = int(entries.get("length") or needed)
             if offset < 0 or length != needed or offset + length > size:
                 raise ModelError(
-                    f"{where} needs {needed} bytes; {location[:200]!r} has {size} bytes and gives it {length} from {offset} on",
+                    f"{where} needs {needed} bytes; {location[:200]!r} has {size}, {length} from {offset} on for it",
                     "copy the model and its data file again, both from one export.",
+                )
+            self._claimed += needed
+            if self._claimed > MAX_EXTERNAL_BYTES:
+                raise ModelError(
+                    f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN
                 )
             self._claimed += needed
             if self._claimed > MAX_EXTERNAL_BYTES:

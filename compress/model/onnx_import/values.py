@@ -1,4 +1,4 @@
-"""What flows through the graph while it is read into torch: tensors, and numbers that are known or a function of the batch.
+"""What flows through the graph while it is read into torch: tensors, and numbers, known or a function of the batch.
 
 Shape arithmetic is done on numbers. A tensor made of them would tie a reshape to the values of a trace.
 """
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from compress.model.onnx_import.errors import NotImportable
 
+# torch's own, which take symbols.
+largest: Callable[..., Any] = torch.sym_max
+smallest: Callable[..., Any] = torch.sym_min
 # More numbers than shape arithmetic needs are a table: a tensor.
 MAX_NUMBERS = 1024
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -31,7 +34,7 @@ class Host:
         dtype: Of the tensor that they stand for.
     """
 
-    array: NDArray[np.object_]
+    array: NDArray[Any]
     dtype: torch.dtype
 
 
@@ -73,7 +76,7 @@ def to_tensor(value: Value) -> torch.Tensor:
         return value
     numbers = list(value.array.flat)
     if any(isinstance(number, _SYMBOLIC) for number in numbers):
-        scalars = [torch.scalar_tensor(number, dtype=value.dtype) for number in numbers]  # type: ignore[arg-type]
+        scalars = [torch.scalar_tensor(number, dtype=value.dtype) for number in numbers]
         return torch.stack(scalars).reshape(value.array.shape)
     return torch.tensor(value.array.tolist(), dtype=value.dtype).reshape(value.array.shape)
 
@@ -112,7 +115,7 @@ def truncated_division(left: Any, right: Any) -> Any:
 
 
 def cast_number(number: Any, dtype: torch.dtype) -> Any:
-    """Returns a number as another type. The batch's size stays an integer, so that what is computed of it can be told."""
+    """Returns a number as another type. The batch's size stays an integer: what is computed of it can be told."""
     if dtype is torch.bool:
         return bool(number)
     if isinstance(number, torch.SymInt):
@@ -125,4 +128,3 @@ def cast_number(number: Any, dtype: torch.dtype) -> Any:
 def product(sizes: Iterable[Any]) -> Any:
     """Returns a product of sizes, symbols among them."""
     return math.prod(sizes)
-

@@ -14,6 +14,8 @@ from torch.nn import functional
 from compress.model.onnx_import.call import Call
 from compress.model.onnx_import.errors import NotImportable
 
+# Larger ones are damage; their windows would be counted one by one.
+MAX_SIZE = 1 << 16
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -59,6 +61,8 @@ def windows_of(call: Call, spatial: Sequence[int], kernel: Sequence[int]) -> Win
     if mode not in AUTO_PADS:
         raise NotImportable(f"auto_pad {mode!r}")
     flat = tuple(call.attribute("pads", (0,) * (2 * rank)))
+    if min(*strides, *dilations, *kernel) < 1 or max(*kernel, *strides, *dilations, *map(abs, flat)) > MAX_SIZE:
+        raise NotImportable(f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}, pads {flat}")
     pads = tuple(zip(flat[:rank], flat[rank:], strict=True))
     if mode == "VALID":
         pads = ((0, 0),) * rank

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.runtimes.litert.flatbuffer import WEIGHTED, code, constant, read, write
+from compress.runtimes.litert.flatbuffer import INT8, INT32, WEIGHTED, code, constant, read, write
 
-_INT8, _INT32 = 9, 2
 # Half of what an int32 holds: the other half is room for the sum of products.
 _LARGEST = 2**30
 
@@ -32,9 +31,9 @@ def fit_biases(quantized: bytes, original: bytes) -> bytes:
     readers = []
     # The quantizer adds operators around the weighted ones, and tensors for a bias that two of them share.
     for operator, source in zip(_weighted(flat), _weighted(before), strict=True):
-        if len(operator.inputs) < 3 or operator.inputs[2] < 0 or graph.tensors[operator.inputs[2]].type != _INT32:
+        if len(operator.inputs) < 3 or operator.inputs[2] < 0 or graph.tensors[operator.inputs[2]].type != INT32:
             continue
-        if graph.tensors[operator.inputs[1]].type != _INT8:
+        if graph.tensors[operator.inputs[1]].type != INT8:
             continue
         bias = constant(before, source.inputs[2])
         if bias is None:
@@ -42,11 +41,15 @@ def fit_biases(quantized: bytes, original: bytes) -> bytes:
         at_weight = int(operator.inputs[1])
         scales = np.asarray(graph.tensors[at_weight].quantization.scale, np.float64)
         peaks = np.abs(bias.astype(np.float64))
-        smallest = (peaks if len(scales) == len(peaks) else peaks.max(keepdims=True)) / _LARGEST / _step(graph, operator)
+        smallest = (
+            (peaks if len(scales) == len(peaks) else peaks.max(keepdims=True)) / _LARGEST / _step(graph, operator)
+        )
         needed[at_weight] = np.maximum(needed.get(at_weight, scales), smallest)
         readers.append((operator, source, bias))
     changed = {
-        index for index, scales in needed.items() if (scales > np.asarray(graph.tensors[index].quantization.scale)).any()
+        index
+        for index, scales in needed.items()
+        if (scales > np.asarray(graph.tensors[index].quantization.scale)).any()
     }
     for operator, source, bias in readers:
         at_weight = int(operator.inputs[1])

@@ -13,7 +13,7 @@ from compress.errors import LoweringError
 from compress.model.core import Model, state
 from compress.model.layers import NORMALIZED, Layer, layers, norm_scales
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
 from compress.runtimes.quiet import quiet
 
@@ -32,9 +32,8 @@ def export(model: Model) -> Lowered:
             converted = litert_torch.convert(model.program.module(check_guards=False), model.example(rows=1))
             flat = read(converted.model_content())
         except Exception as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise LoweringError(
-                f"LiteRT conversion failed: {type(error).__name__}: {' '.join(lines[:2])[:300]}",
+                f"LiteRT conversion failed: {cause_of(error)}",
                 "replace that operator in the model, or leave this target out.",
             ) from error
     _check_outputs(flat, model)
@@ -71,7 +70,9 @@ def export(model: Model) -> Lowered:
 def _check_outputs(flat: Any, model: Model) -> None:
     """Refuses outputs that are one tensor with each other or with an input: a file's tensor has one name."""
     graph = flat.subgraphs[0]
-    seen: dict[int, str] = {int(index): item.name for index, item in zip(graph.inputs, model.signature.inputs, strict=False)}
+    seen: dict[int, str] = {
+        int(index): item.name for index, item in zip(graph.inputs, model.signature.inputs, strict=False)
+    }
     for index, item in zip(graph.outputs, model.signature.outputs, strict=True):
         other = seen.setdefault(int(index), item.name)
         if other != item.name:

@@ -15,6 +15,9 @@ WEIGHTED = {
     9: ("FULLY_CONNECTED", 1),
     36: ("GATHER", 0),
 }
+DEQUANTIZE = 6
+# Tensor types of the schema.
+INT32, INT8 = 2, 9
 # Those of them that look up rows of it by index.
 LOOK_UPS = ("EMBEDDING_LOOKUP", "GATHER")
 

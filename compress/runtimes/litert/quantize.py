@@ -15,7 +15,7 @@ from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, chosen, outcomes
 from compress.runtimes.calibrate import Ranges
 from compress.runtimes.litert.bias import fit_biases
-from compress.runtimes.litert.flatbuffer import read, text, write
+from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, WEIGHTED, code, read, text, write
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
@@ -32,7 +32,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
         LoweringError: If nothing can be quantized or the quantizer fails.
     """
     require("ai_edge_quantizer", why="int8 for LiteRT")
-    supported = {kind: "" for kind in MULTIPLYING}
+    supported = dict.fromkeys(MULTIPLYING, "")
     done, reasons = chosen(lowered, scheme, supported)
     for item in list(done):
         why = _refusal(item, scheme)
@@ -95,21 +95,35 @@ def _run(data: bytes, done: list[Placed], scheme: QuantScheme, ranges: Ranges | 
         return bytes(engine.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model or b"")
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         engine.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    result = engine.quantize(_ranges_by_tensor(data, done, ranges), enable_progress_bar=False, enable_progress_report=False)
-    return fit_biases(_named_outputs(bytes(result.quantized_model or b""), data), data)
+    result = engine.quantize(
+        _ranges_by_tensor(data, done, ranges), enable_progress_bar=False, enable_progress_report=False
+    )
+    return fit_biases(_read_outputs(bytes(result.quantized_model or b""), data), data)
 
 
-def _named_outputs(quantized: bytes, original: bytes) -> bytes:
-    """Lets the signature's outputs be the graph's again.
+def _read_outputs(quantized: bytes, original: bytes) -> bytes:
+    """Corrects what the quantizer does with an output that is read inside the graph, too.
 
-    Where an output is read inside the graph, too, the quantizer's dequantized copy leaves the graph, but the signature
-    still names the integer tensor.
+    Between a float and an integer form of one tensor it leaves the graph by one, the signature by the other, and hands
+    a layer the one that does not go with its weight. Outputs are float; a layer with an integer weight reads integers.
     """
     flat, before = read(quantized), read(original)
-    position = {int(index): place for place, index in enumerate(before.subgraphs[0].outputs)}
+    graph = flat.subgraphs[0]
+    copied = {int(item.outputs[0]): int(item.inputs[0]) for item in graph.operators if code(flat, item) == DEQUANTIZE}
+    for operator in graph.operators:
+        integer = code(flat, operator) in WEIGHTED and graph.tensors[operator.outputs[0]].type == INT8
+        if integer and int(operator.inputs[0]) in copied:
+            operator.inputs[0] = copied[int(operator.inputs[0])]
+    exact = {integer: copy for copy, integer in copied.items()}
+    kinds = [tensor.type for tensor in before.subgraphs[0].tensors]
+    leaving = {
+        int(index): int(index) if graph.tensors[index].type == kinds[index] else exact[int(index)]
+        for index in before.subgraphs[0].outputs
+    }
+    graph.outputs = list(leaving.values())
     old = {text(entry.name): int(entry.tensorIndex) for entry in before.signatureDefs[0].outputs}
     for entry in flat.signatureDefs[0].outputs:
-        entry.tensorIndex = int(flat.subgraphs[0].outputs[position[old[text(entry.name)]]])
+        entry.tensorIndex = leaving[old[text(entry.name)]]
     return write(flat)
 
 

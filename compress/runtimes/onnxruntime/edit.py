@@ -30,10 +30,7 @@ def share_transposed(proto: Any) -> None:
     from onnx import numpy_helper
 
     graph = proto.graph
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in set(node.input):
-            readers.setdefault(name, []).append(node)
+    readers = _readers(graph)
     known = {*_values(graph)}
     for initializer in list(graph.initializer):
         reading = readers.get(initializer.name, [])
@@ -49,42 +46,63 @@ def share_transposed(proto: Any) -> None:
             graph.initializer.remove(initializer)
 
 
-def keep_float_readers(proto: Any, original: Any, quantized: Iterable[str], tensors: Iterable[str]) -> None:
-    """Lets the nodes that were not asked for read what they read before: the float value, not its integer rounding.
+def separate_weights(proto: Any, quantized: Iterable[str]) -> None:
+    """Gives the nodes that stay float a copy of each weight that they share with a node that is to be quantized.
 
-    The quantizer hands the rounded value of a tensor to every reader. A residual, a normalisation, an index computed
-    from a raw feature or a look-up in a shared table would lose digits without a word.
-
-    Args:
-        proto: The quantized graph.
-        original: The float graph.
-        quantized: Names of the nodes that were to be quantized.
-        tensors: Inputs and weights of these nodes, as `original` names them.
+    The quantizers hand the rounded weight to every reader: to a look-up in a shared table, to an excluded call.
     """
     graph = proto.graph
     asked = set(quantized)
-    held = {item.name: item for item in original.graph.initializer}
+    readers = _readers(graph)
+    known = {*_values(graph)}
+    for initializer in list(graph.initializer):
+        others = [node for node in readers.get(initializer.name, []) if node.name not in asked]
+        if not others or len(others) == len(readers[initializer.name]):
+            continue
+        copied = graph.initializer.add()
+        copied.CopyFrom(initializer)
+        copied.name = _unused(initializer.name, known)
+        for node in others:
+            node.input[:] = [copied.name if name == initializer.name else name for name in node.input]
+
+
+def keep_float_readers(proto: Any, quantized: Iterable[str], tensors: Iterable[str]) -> None:
+    """Lets the nodes that were not asked for read what they read before: the float value, not its integer rounding.
+
+    The quantizer hands the rounded value of a tensor to every reader. A residual, a normalisation or an index computed
+    from a raw feature would lose digits without a word.
+
+    Args:
+        proto: The quantized graph.
+        quantized: Names of the nodes that were to be quantized.
+        tensors: What these nodes read, as the float graph names it.
+    """
+    graph = proto.graph
+    asked = set(quantized)
     outputs = {item.name for item in graph.output}
     for tensor in tensors:
         dequantized = f"{tensor}_DequantizeLinear_Output"
         if tensor in outputs and tensor not in {item.name for item in graph.input}:
             # An output of the graph kept its name behind the rounding; the exact value gets it back.
             _rename(graph, {tensor: dequantized, f"{tensor}_QuantizeLinear_Input": tensor}, outside=False)
-        exact = [node for node in graph.node if node.name not in asked and dequantized in node.input]
-        for node in exact:
-            node.input[:] = [tensor if name == dequantized else name for name in node.input]
-        if exact and tensor in held and tensor not in {item.name for item in graph.initializer}:
-            graph.initializer.append(held[tensor])
+        for node in graph.node:
+            if node.name not in asked:
+                node.input[:] = [tensor if name == dequantized else name for name in node.input]
 
 
 def _transposes(node: Any, weight: str) -> bool:
     given = {item.name: item for item in node.attribute}
     return (
-        node.op_type == "Gemm"
-        and list(node.input).index(weight) == 1
-        and "transB" in given
-        and given["transB"].i == 1
+        node.op_type == "Gemm" and list(node.input).index(weight) == 1 and "transB" in given and given["transB"].i == 1
     )
+
+
+def _readers(graph: Any) -> dict[str, list[Any]]:
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in set(node.input):
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def _values(graph: Any) -> list[str]:

@@ -12,7 +12,7 @@ from compress.errors import LoweringError
 from compress.model.core import Model
 from compress.model.layers import Layer, held_names, layers
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.onnxruntime.attention import translations
 from compress.runtimes.onnxruntime.edit import name_outside
 from compress.runtimes.quiet import quiet
@@ -49,9 +49,8 @@ def export(model: Model) -> Lowered:
                 custom_translation_table=translations(model.program),
             )
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise LoweringError(
-            f"ONNX export failed: {type(error).__name__}: {' '.join(lines[:2])[:300]}",
+            f"ONNX export failed: {cause_of(error)}",
             "replace that operator in the model, or leave this target out.",
         ) from error
     assert program is not None

@@ -16,15 +16,15 @@ from compress.recipe import QuantScheme
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, chosen, matched, outcomes
 from compress.runtimes.calibrate import Ranges
-from compress.runtimes.onnxruntime.edit import keep_float_readers, share_transposed
+from compress.runtimes.onnxruntime.edit import keep_float_readers, separate_weights, share_transposed
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
-_STATIC = {kind: "" for kind in ("linear", "addmm", "matmul", "conv1d", "conv2d")} | {
+_STATIC = dict.fromkeys(("linear", "addmm", "matmul", "conv1d", "conv2d"), "") | {
     "conv3d": "ONNX Runtime has no integer 3-D convolution",
     **{f"conv_transpose{n}d": "ONNX Runtime has no integer transposed convolution" for n in (1, 2, 3)},
 }
-_DYNAMIC = {kind: "" for kind in ("linear", "addmm", "matmul")} | {
+_DYNAMIC = dict.fromkeys(("linear", "addmm", "matmul"), "") | {
     kind: "ONNX Runtime's dynamic convolution is slower than float" for kind in MULTIPLYING if "conv" in kind
 }
 # Below this many elements a cast costs more bytes than it saves.
@@ -70,9 +70,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
     return replace(lowered, data=data, outcomes=outcomes(lowered, done, "int8", reasons), notes=tuple(notes))
 
 
-def _without_scaled(
-    lowered: Lowered, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme
-) -> list[Placed]:
+def _without_scaled(lowered: Lowered, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> list[Placed]:
     """Leaves out products with a factor of their own: the static kernel ignores beta, the dynamic one takes neither."""
     import onnx
 
@@ -116,10 +114,10 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    original = onnx.load_from_string(data)
-    proto = onnx.shape_inference.infer_shapes(original)
+    proto = onnx.load_from_string(data)
+    separate_weights(proto, [item.node for item in done])
+    proto = onnx.shape_inference.infer_shapes(proto)
     kinds = {node.name: node.op_type for node in proto.graph.node}
-    weights = {node.name: node.input[1] for node in proto.graph.node if len(node.input) > 1}
     found: dict[str, tuple[float, float]] = {}
     nodes: list[str] = []
     behind: set[str] = set()
@@ -157,8 +155,7 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
             },
         )
         quantizer.quantize_model()
-    tensors = {item.input for item in done} - behind | {weights[item.node] for item in done}
-    keep_float_readers(quantizer.model.model, original, nodes, sorted(tensors))
+    keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
     quantizer.model.topological_sort()
     return _serialized(quantizer.model.model)
 
@@ -171,6 +168,7 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
     share_transposed(proto)
     kinds = {node.name: node.op_type for node in proto.graph.node}
     nodes = [item.node for item in done]
+    separate_weights(proto, nodes)
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder, quiet():
         # The quantizer turns Gemm into MatMul + Add under another name, so both names are asked for.
         path = Path(folder) / "model.onnx"
@@ -205,7 +203,9 @@ def _float16(lowered: Lowered, scheme: QuantScheme) -> Lowered:
         half = numpy_helper.from_array(array.astype(np.float16), f"{initializer.name}.half")
         kept.append(half)
         casts.append(
-            helper.make_node("Cast", [half.name], [initializer.name], name=f"{initializer.name}.cast", to=TensorProto.FLOAT)
+            helper.make_node(
+                "Cast", [half.name], [initializer.name], name=f"{initializer.name}.cast", to=TensorProto.FLOAT
+            )
         )
     halved = {node.output[0] for node in casts}
     done = [item for item in lowered.placed if read[item.node] & halved]

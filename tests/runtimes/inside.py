@@ -1,0 +1,60 @@
+"""Looks into lowered files: which weights they hold, and in what precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.model.core import Model, state
+from compress.model.layers import Layer
+
+
+def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
+    """Gives every constant tensor of a file, in its own dtype."""
+    return {"onnxruntime": _onnx, "litert": _tflite}[runtime](data)
+
+
+def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type) -> bool:
+    """Whether a file holds a layer's weight in a dtype, in whatever order, scaled by whatever constant.
+
+    Integers are compared to the weight over the largest value of its channel, or of all.
+    """
+    weight = state(model.program)[layer.weight].detach().numpy().astype(np.float64)
+    wanted = [_over(weight, None)]
+    if dtype == np.int8:
+        wanted += [_over(weight, tuple(axis for axis in range(weight.ndim) if axis != kept)) for kept in (0, 1)]
+    tolerance = {np.float32: 1e-5, np.float16: 2e-3, np.int8: 3e-2}[dtype]
+    return any(
+        np.abs(_over(constant.astype(np.float64), None) - each).max() < tolerance
+        for constant in constants(runtime, data)
+        if constant.dtype == dtype and constant.size == weight.size
+        for each in wanted
+    )
+
+
+def _over(values: NDArray[np.float64], axes: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """The sorted values over the largest along some axes: the same for every layout and gain."""
+    return np.sort((values / np.maximum(np.abs(values).max(axis=axes, keepdims=True), 1e-8)).reshape(-1))
+
+
+def _onnx(data: bytes) -> list[NDArray[Any]]:
+    import onnx
+    from onnx import numpy_helper
+
+    return [numpy_helper.to_array(item) for item in onnx.load_from_string(data).graph.initializer]
+
+
+def _tflite(data: bytes) -> list[NDArray[Any]]:
+    from compress.runtimes.litert.flatbuffer import read
+
+    kinds = {0: np.float32, 1: np.float16, 2: np.int32, 4: np.int64, 9: np.int8}
+    flat = read(data)
+    return [
+        np.frombuffer(np.asarray(flat.buffers[tensor.buffer].data, np.uint8).tobytes(), kinds[tensor.type])
+        for tensor in flat.subgraphs[0].tensors
+        if tensor.type in kinds
+        and flat.buffers[tensor.buffer].data is not None
+        and len(flat.buffers[tensor.buffer].data)
+    ]
