@@ -20,7 +20,9 @@ def values(*shape, seed=0, low=-2.0, high=2.0):
 
 
 def typed(name, array):
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), ["batch", *array.shape[1:]])
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(array.dtype), ["batch", *array.shape[1:]]
+    )
 
 
 def proto(nodes, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], constants=None, opset=17, batch="batch"):

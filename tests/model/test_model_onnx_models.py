@@ -167,7 +167,9 @@ def test_own_export_gives_the_same_answers(name, tmp_path):
     assert parity(path, feeds, tmp_path, imported=imported) <= 1e-5
     assert sorted(kind for kind, _ in names(imported).values()) == sorted(
         # The look-up of positions is folded into a constant.
-        kind for layer, (kind, _) in names(model).items() if "position" not in layer
+        kind
+        for layer, (kind, _) in names(model).items()
+        if "position" not in layer
     )
     assert cost(imported).macs == cost(model).macs
 

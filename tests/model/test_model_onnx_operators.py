@@ -90,7 +90,10 @@ ELEMENTWISE = [
     two("PRelu", IMAGE, values(1, seed=3), name="PRelu-one", constant=True),
     two("PRelu", X, values(5, seed=3), name="PRelu-last", constant=True),
     *(two(kind, X, values(5, seed=2)[None].repeat(ROWS, 0)[:, None]) for kind in ("Add", "Sub", "Mul", "Div")),
-    *(two(kind, X, values(4, 1, seed=2), name=f"{kind}-constant", constant=True) for kind in ("Add", "Sub", "Mul", "Div")),
+    *(
+        two(kind, X, values(4, 1, seed=2), name=f"{kind}-constant", constant=True)
+        for kind in ("Add", "Sub", "Mul", "Div")
+    ),
     *(
         Case(f"{kind}-{side}", [node(kind, inputs)], {"x": POSITIVE}, {"b": np.float32(1.7)})
         for kind in ("Add", "Sub", "Mul", "Div", "Pow")
@@ -119,7 +122,14 @@ ELEMENTWISE = [
     Case("CumSum-both", [node("CumSum", "x axis", exclusive=1, reverse=1)], {"x": X}, {"axis": np.array(-1, LIST)}),
     *(
         simple("Cast", x, name=f"Cast-{x.dtype}-{kind}", to=kind)
-        for x, kind in ((X, INT64), (X, BOOL), (INTS, FLOAT), (X, TensorProto.DOUBLE), (BITS, FLOAT), (X, TensorProto.INT32))
+        for x, kind in (
+            (X, INT64),
+            (X, BOOL),
+            (INTS, FLOAT),
+            (X, TensorProto.DOUBLE),
+            (BITS, FLOAT),
+            (X, TensorProto.INT32),
+        )
     ),
     Case("CastLike", [node("CastLike", "x b")], {"x": X, "b": INTS}, since=15),
 ]
@@ -157,7 +167,13 @@ SHAPES = [
             node("Reshape", "halves back"),
         ],
         {"x": X},
-        {"back": np.array([-1, 20]), "zero1": np.array([0]), "one1": np.array([1]), "three1": np.array([3]), "two": np.array(2)},
+        {
+            "back": np.array([-1, 20]),
+            "zero1": np.array([0]),
+            "one1": np.array([1]),
+            "three1": np.array([3]),
+            "two": np.array(2),
+        },
     ),
     Case(
         "Expand-by-shape",
@@ -197,7 +213,9 @@ SHAPES = [
     Case("Concat", [node("Concat", "x b x", axis=-1)], {"x": X, "b": POSITIVE}),
     Case(
         "Split",
-        lambda opset: [node("Split", "x", "a y", axis=2, split=[2, 3]) if opset < 13 else node("Split", "x s", "a y", axis=2)],
+        lambda opset: [
+            node("Split", "x", "a y", axis=2, split=[2, 3]) if opset < 13 else node("Split", "x s", "a y", axis=2)
+        ],
         {"x": X},
         lambda opset: {} if opset < 13 else {"s": np.array([2, 3])},
         outputs=("a", "y"),
@@ -213,28 +231,87 @@ SHAPES = [
     Case("Expand-rank", [node("Expand", "x s")], {"x": values(ROWS, 1)}, {"s": np.array([1, 4])}),
     Case("Tile", [node("Tile", "x r")], {"x": X}, {"r": np.array([1, 2, 3])}),
     Case("Dropout", [node("Dropout")], {"x": X}),
-    Case("Dropout-mask", [node("Dropout", "x ratio", "y mask")], {"x": X}, {"ratio": np.float32(0.3)}, since=12,
-         outputs=("y", "mask")),
-    Case("Shape-slice", [node("Shape", "x", "s", start=1), node("Cast", "s", "f", to=FLOAT), node("ReduceSum", "f", "t", keepdims=0),
-                         node("Add", "x t")], {"x": X}, since=15),
-    Case("Size", [node("Size", "c", "n"), node("Cast", "n", "f", to=FLOAT), node("Add", "x f")], {"x": X}, {"c": values(4, 5)}),
-    Case("Root-of-size", [node("Shape", "x", "s"), node("Gather", "s one", "n", axis=0), node("Cast", "n", "f", to=FLOAT),
-                  node("Sqrt", "f", "r"), node("Div", "x r")], {"x": X}, {"one": np.array(1)}),
-    Case("Range", [node("Range", "a b c", "r"), node("Add", "x r")], {"x": X},
-         {"a": np.float32(0), "b": np.float32(10), "c": np.float32(2)}),
-    Case("Range-long", [node("Range", "a b c", "r"), node("Add", "x r")], {"x": np.zeros((ROWS, 100), np.int64)},
-         {"a": np.array(0), "b": np.array(300), "c": np.array(3)}),
-    Case("ConstantOfShape", [node("ConstantOfShape", "s", "c", value=helper.make_tensor("v", FLOAT, [1], [0.5])),
-                             node("Mul", "x c")], {"x": X}, {"s": np.array([4, 5])}),
-    Case("ConstantOfShape-batch", [node("Shape", "x", "s"), node("ConstantOfShape", "s", "c"), node("Concat", "x c", axis=1)],
-         {"x": X}),
+    Case(
+        "Dropout-mask",
+        [node("Dropout", "x ratio", "y mask")],
+        {"x": X},
+        {"ratio": np.float32(0.3)},
+        since=12,
+        outputs=("y", "mask"),
+    ),
+    Case(
+        "Shape-slice",
+        [
+            node("Shape", "x", "s", start=1),
+            node("Cast", "s", "f", to=FLOAT),
+            node("ReduceSum", "f", "t", keepdims=0),
+            node("Add", "x t"),
+        ],
+        {"x": X},
+        since=15,
+    ),
+    Case(
+        "Size",
+        [node("Size", "c", "n"), node("Cast", "n", "f", to=FLOAT), node("Add", "x f")],
+        {"x": X},
+        {"c": values(4, 5)},
+    ),
+    Case(
+        "Root-of-size",
+        [
+            node("Shape", "x", "s"),
+            node("Gather", "s one", "n", axis=0),
+            node("Cast", "n", "f", to=FLOAT),
+            node("Sqrt", "f", "r"),
+            node("Div", "x r"),
+        ],
+        {"x": X},
+        {"one": np.array(1)},
+    ),
+    Case(
+        "Range",
+        [node("Range", "a b c", "r"), node("Add", "x r")],
+        {"x": X},
+        {"a": np.float32(0), "b": np.float32(10), "c": np.float32(2)},
+    ),
+    Case(
+        "Range-long",
+        [node("Range", "a b c", "r"), node("Add", "x r")],
+        {"x": np.zeros((ROWS, 100), np.int64)},
+        {"a": np.array(0), "b": np.array(300), "c": np.array(3)},
+    ),
+    Case(
+        "ConstantOfShape",
+        [node("ConstantOfShape", "s", "c", value=helper.make_tensor("v", FLOAT, [1], [0.5])), node("Mul", "x c")],
+        {"x": X},
+        {"s": np.array([4, 5])},
+    ),
+    Case(
+        "ConstantOfShape-batch",
+        [node("Shape", "x", "s"), node("ConstantOfShape", "s", "c"), node("Concat", "x c", axis=1)],
+        {"x": X},
+    ),
     *(
-        Case(f"Constant-{form}", [helper.make_node("Constant", [], ["c"], **{form: value}), node("Mul", "x c")], {"x": X}, since=13)
+        Case(
+            f"Constant-{form}",
+            [helper.make_node("Constant", [], ["c"], **{form: value}), node("Mul", "x c")],
+            {"x": X},
+            since=13,
+        )
         for form, value in (("value_float", 1.5), ("value_floats", [1.0, 2.0, 3.0, 4.0, 5.0]))
     ),
-    Case("Constant-value_ints", [helper.make_node("Constant", [], ["c"], value_ints=[0, 20]), node("Reshape", "x c")], {"x": X},
-         since=13),
-    Case("Constant-value_int", [helper.make_node("Constant", [], ["c"], value_int=3), node("Add", "x c")], {"x": INTS}, since=13),
+    Case(
+        "Constant-value_ints",
+        [helper.make_node("Constant", [], ["c"], value_ints=[0, 20]), node("Reshape", "x c")],
+        {"x": X},
+        since=13,
+    ),
+    Case(
+        "Constant-value_int",
+        [helper.make_node("Constant", [], ["c"], value_int=3), node("Add", "x c")],
+        {"x": INTS},
+        since=13,
+    ),
 ]
 
 INDEXING = [
@@ -248,19 +325,35 @@ INDEXING = [
         for name, axis, places in (("scalar", 1, -1), ("list", 2, [0, -1, 2]), ("matrix", 1, [[0, 1], [3, -1]]))
     ),
     Case("Gather-table", [node("Gather", "t i")], {"i": np.abs(INTS)}, {"t": values(8, 6)}),
-    Case("Gather-table-list", [node("Gather", "t c", "g"), node("Add", "x g")], {"x": values(ROWS, 2, 6)},
-         {"t": values(8, 6), "c": np.array([1, -2])}),
+    Case(
+        "Gather-table-list",
+        [node("Gather", "t c", "g"), node("Add", "x g")],
+        {"x": values(ROWS, 2, 6)},
+        {"t": values(8, 6), "c": np.array([1, -2])},
+    ),
     Case("Gather-integers", [node("Gather", "t i")], {"i": np.abs(INTS)}, {"t": np.arange(16).reshape(8, 2)}),
     Case("GatherElements", [node("GatherElements", "x i", axis=2)], {"x": X, "i": np.abs(INTS) % 5}),
     Case("GatherND", [node("GatherND", "x i", batch_dims=1)], {"x": X, "i": np.abs(INTS[:, :3, :2]) % 4}, since=12),
     Case("ScatterND", [node("ScatterND", "x i u")], {"x": X}, {"i": np.array([[0, 1], [0, 3]]), "u": values(2, 5)}),
-    Case("ScatterElements", [node("ScatterElements", "x i u", axis=2)],
-         {"x": X, "i": np.array([[[0, 2]] * 4] * ROWS), "u": values(ROWS, 4, 2)}),
-    Case("ScatterElements-add", [node("ScatterElements", "x i u", axis=2, reduction="add")],
-         {"x": X, "i": np.array([[[2, 2]] * 4] * ROWS), "u": values(ROWS, 4, 2)}, since=16),
+    Case(
+        "ScatterElements",
+        [node("ScatterElements", "x i u", axis=2)],
+        {"x": X, "i": np.array([[[0, 2]] * 4] * ROWS), "u": values(ROWS, 4, 2)},
+    ),
+    Case(
+        "ScatterElements-add",
+        [node("ScatterElements", "x i u", axis=2, reduction="add")],
+        {"x": X, "i": np.array([[[2, 2]] * 4] * ROWS), "u": values(ROWS, 4, 2)},
+        since=16,
+    ),
     *(
-        Case(f"Pad-{name}", [node("Pad", "x p v" if mode == "constant" else "x p", mode=mode)], {"x": x},
-             {"p": np.array(pads), "v": np.float32(1.5)} if mode == "constant" else {"p": np.array(pads)}, since=since)
+        Case(
+            f"Pad-{name}",
+            [node("Pad", "x p v" if mode == "constant" else "x p", mode=mode)],
+            {"x": x},
+            {"p": np.array(pads), "v": np.float32(1.5)} if mode == "constant" else {"p": np.array(pads)},
+            since=since,
+        )
         for name, mode, x, pads, since in (
             ("constant", "constant", IMAGE, [0, 0, 1, 2, 0, 0, 3, 0], 11),
             ("channels", "constant", IMAGE, [0, 2, 0, 0, 0, 1, 0, 0], 11),
@@ -274,7 +367,12 @@ INDEXING = [
     Case("Pad-axes", [node("Pad", "x p  a")], {"x": IMAGE}, {"p": np.array([1, 2]), "a": np.array([-1])}, since=18),
     Case("Trilu", [node("Trilu", "x")], {"x": X}, since=14),
     Case("Trilu-lower", [node("Trilu", "x k", upper=0)], {"x": X}, {"k": np.array(1)}, since=14),
-    Case("OneHot", [node("OneHot", "i d v", axis=1)], {"i": INTS}, {"d": np.array(8), "v": np.array([0.5, 2.0], np.float32)}),
+    Case(
+        "OneHot",
+        [node("OneHot", "i d v", axis=1)],
+        {"i": INTS},
+        {"d": np.array(8), "v": np.array([0.5, 2.0], np.float32)},
+    ),
     simple("DepthToSpace", values(ROWS, 8, 3, 2), blocksize=2),
     simple("DepthToSpace", values(ROWS, 8, 3, 2), name="DepthToSpace-CRD", blocksize=2, mode="CRD"),
     simple("SpaceToDepth", values(ROWS, 2, 6, 4), blocksize=2),
@@ -289,28 +387,54 @@ def reduction(kind, x=POSITIVE, axes=(1,), keep=1, since_input=18, name=None):
 
 
 REDUCTIONS = [
-    *(reduction(f"Reduce{kind}") for kind in ("Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")),
+    *(
+        reduction(f"Reduce{kind}")
+        for kind in ("Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
+    ),
     reduction("ReduceSum", since_input=13),
     reduction("ReduceMean", axes=(-1, 1), keep=0, name="ReduceMean-two"),
     reduction("ReduceProd", axes=(-1, 1), keep=0, name="ReduceProd-two"),
     reduction("ReduceMax", x=INTS, axes=(2,), keep=0, name="ReduceMax-integers"),
     Case("ReduceSum-none", [node("ReduceSum", "x", noop_with_empty_axes=1)], {"x": X}, since=13),
-    *(simple(kind, INTS, name=f"{kind}-{keep}", axis=-1, keepdims=keep) for kind in ("ArgMax", "ArgMin") for keep in (0, 1)),
+    *(
+        simple(kind, INTS, name=f"{kind}-{keep}", axis=-1, keepdims=keep)
+        for kind in ("ArgMax", "ArgMin")
+        for keep in (0, 1)
+    ),
     simple("ArgMax", INTS // 4, name="ArgMax-last", since=12, axis=1, select_last_index=1),
     Case("TopK", [node("TopK", "x k", "v y", axis=-1)], {"x": X}, {"k": np.array([3])}, outputs=("v", "y")),
-    Case("TopK-smallest", [node("TopK", "x k", "v y", axis=1, largest=0)], {"x": X}, {"k": np.array([2])}, outputs=("v", "y")),
+    Case(
+        "TopK-smallest",
+        [node("TopK", "x k", "v y", axis=1, largest=0)],
+        {"x": X},
+        {"k": np.array([2])},
+        outputs=("v", "y"),
+    ),
     *(simple(kind, X, name=f"{kind}-{axis}", axis=axis) for kind in ("Softmax", "LogSoftmax") for axis in (1, 2)),
     simple("Softmax", X, name="Softmax-default"),
 ]
 
 
 def conv(name, x, weight, bias=True, kind="Conv", since=11, **attributes):
-    constants = {"w": weight, **({"b": values(weight.shape[0] if kind == "Conv" else weight.shape[1] * attributes.get("group", 1))} if bias else {})}
+    constants = {
+        "w": weight,
+        **(
+            {"b": values(weight.shape[0] if kind == "Conv" else weight.shape[1] * attributes.get("group", 1))}
+            if bias
+            else {}
+        ),
+    }
     return Case(f"{kind}-{name}", [node(kind, "x w b" if bias else "x w", **attributes)], {"x": x}, constants, since)
 
 
 def affine(kind, x, size, since, name=None, **attributes):
-    return Case(name or kind, [node(kind, "x s b", **attributes)], {"x": x}, {"s": values(*size), "b": values(*size, seed=5)}, since)
+    return Case(
+        name or kind,
+        [node(kind, "x s b", **attributes)],
+        {"x": x},
+        {"s": values(*size), "b": values(*size, seed=5)},
+        since,
+    )
 
 
 LAYERS = [
@@ -327,7 +451,9 @@ LAYERS = [
         for stride in (1, 2)
     ),
     conv("1d", values(ROWS, 4, 9), values(4, 3, 3), kind="ConvTranspose", strides=[2]),
-    conv("2d", IMAGE, values(4, 3, 3, 3), kind="ConvTranspose", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]),
+    conv(
+        "2d", IMAGE, values(4, 3, 3, 3), kind="ConvTranspose", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]
+    ),
     conv("groups", IMAGE, values(4, 3, 2, 2), kind="ConvTranspose", strides=[2, 2], group=2),
     conv("asymmetric", IMAGE, values(4, 3, 3, 3), kind="ConvTranspose", strides=[2, 2], pads=[0, 1, 1, 0]),
     conv("same", IMAGE, values(4, 3, 3, 3), kind="ConvTranspose", strides=[2, 2], auto_pad="SAME_UPPER"),
@@ -346,17 +472,31 @@ LAYERS = [
             ("one", "x w b", {}, {"w": values(5, 1), "b": values(1)}),
         )
     ),
-    Case("Gemm-two", [node("Gemm", "x z", transB=1, alpha=2.0)], {"x": values(ROWS, 5), "z": values(ROWS, 5)}, export=False),
+    Case(
+        "Gemm-two",
+        [node("Gemm", "x z", transB=1, alpha=2.0)],
+        {"x": values(ROWS, 5), "z": values(ROWS, 5)},
+        export=False,
+    ),
     Case("Einsum", [node("Einsum", "x z", equation="bij, bjk -> bik")], {"x": X, "z": values(ROWS, 5, 3)}, since=12),
     Case("Einsum-weight", [node("Einsum", "x w", equation="bij,jk->bik")], {"x": X}, {"w": values(5, 6)}, since=12),
-    Case("BatchNormalization", [node("BatchNormalization", "x s b m v", epsilon=1e-3)], {"x": IMAGE},
-         {"s": values(4), "b": values(4, seed=1), "m": values(4, seed=2), "v": values(4, low=0.1)}),
+    Case(
+        "BatchNormalization",
+        [node("BatchNormalization", "x s b m v", epsilon=1e-3)],
+        {"x": IMAGE},
+        {"s": values(4), "b": values(4, seed=1), "m": values(4, seed=2), "v": values(4, low=0.1)},
+    ),
     affine("LayerNormalization", X, (5,), 17, axis=-1, epsilon=1e-3),
     affine("LayerNormalization", X, (4, 5), 17, name="LayerNormalization-two", axis=1),
     Case("LayerNormalization-scale", [node("LayerNormalization", "x s", axis=1)], {"x": X}, {"s": values(5)}, since=17),
     affine("InstanceNormalization", IMAGE, (4,), 11),
-    Case("GroupNormalization", [node("GroupNormalization", "x s b", num_groups=2)], {"x": IMAGE},
-         lambda opset: {"s": values(2 if opset < 21 else 4), "b": values(2 if opset < 21 else 4, seed=1)}, since=18),
+    Case(
+        "GroupNormalization",
+        [node("GroupNormalization", "x s b", num_groups=2)],
+        {"x": IMAGE},
+        lambda opset: {"s": values(2 if opset < 21 else 4), "b": values(2 if opset < 21 else 4, seed=1)},
+        since=18,
+    ),
     simple("LRN", IMAGE, size=3, alpha=0.01),
 ]
 
@@ -405,6 +545,7 @@ def resize(name, x=IMAGE, scales=None, sizes=None, since=11, until=22, **attribu
             *nodes,
         ]
         constants = {"rest": np.array(sizes), "zero": np.array([0]), "one": np.array([1])}
+
     # In opset 11 an absent input was an empty tensor.
     def inputs(opset):
         if opset >= 13:
@@ -413,19 +554,34 @@ def resize(name, x=IMAGE, scales=None, sizes=None, since=11, until=22, **attribu
         return [*nodes[:-1], helper.make_node("Resize", given, ["y"], **attributes)]
 
     def held(opset):
-        empty = {"roi": np.zeros(0, np.float32)} if scales else {"roi": np.zeros(0, np.float32), "none": np.zeros(0, np.float32)}
+        empty = (
+            {"roi": np.zeros(0, np.float32)}
+            if scales
+            else {"roi": np.zeros(0, np.float32), "none": np.zeros(0, np.float32)}
+        )
         return constants if opset >= 13 else {**constants, **empty}
 
     return Case(f"Resize-{name}", inputs, {"x": x}, held, since, until)
 
 
 RESIZES = [
-    resize("torch-nearest", scales=[1, 1, 2, 2], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    resize(
+        "torch-nearest",
+        scales=[1, 1, 2, 2],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    ),
     resize("nearest-default", scales=[1, 1, 2, 3]),
     resize("nearest-down", scales=[1, 1, 0.5, 0.5]),
     resize("nearest-sizes", sizes=[4, 13, 5]),
     *(
-        resize(f"nearest-{coordinates}-{rounding}", sizes=[4, 13, 5], coordinate_transformation_mode=coordinates, nearest_mode=rounding)
+        resize(
+            f"nearest-{coordinates}-{rounding}",
+            sizes=[4, 13, 5],
+            coordinate_transformation_mode=coordinates,
+            nearest_mode=rounding,
+        )
         for coordinates in ("half_pixel", "asymmetric", "align_corners")
         for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     ),
@@ -433,15 +589,29 @@ RESIZES = [
         resize(f"linear-{coordinates}", sizes=[4, 13, 5], mode="linear", coordinate_transformation_mode=coordinates)
         for coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
     ),
-    resize("linear-symmetric", sizes=[4, 13, 5], mode="linear", coordinate_transformation_mode="half_pixel_symmetric", since=19),
+    resize(
+        "linear-symmetric",
+        sizes=[4, 13, 5],
+        mode="linear",
+        coordinate_transformation_mode="half_pixel_symmetric",
+        since=19,
+    ),
     resize("linear-scales", scales=[1, 1, 1.7, 0.6], mode="linear"),
     resize("linear-one", sizes=[4, 1, 16], mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
     resize("line", values(ROWS, 4, 9), scales=[1, 1, 2], mode="linear"),
-    Case("Resize-axes", [node("Resize", "x  s", axes=[2, 3], mode="linear")], {"x": IMAGE}, {"s": np.array([2, 2], np.float32)}, since=18),
+    Case(
+        "Resize-axes",
+        [node("Resize", "x  s", axes=[2, 3], mode="linear")],
+        {"x": IMAGE},
+        {"s": np.array([2, 2], np.float32)},
+        since=18,
+    ),
 ]
 
 
-def recurrent(kind, direction="forward", bias=True, states=0, name=None, outputs=("y", "h"), since=11, layout=0, **attributes):
+def recurrent(
+    kind, direction="forward", bias=True, states=0, name=None, outputs=("y", "h"), since=11, layout=0, **attributes
+):
     gates, size, directions = (4 if kind == "LSTM" else 3), 4, (2 if direction == "bidirectional" else 1)
     constants = {"w": values(directions, gates * size, 5), "r": values(directions, gates * size, size, seed=1)}
     if bias:
@@ -469,7 +639,10 @@ RECURRENT = [
     recurrent("LSTM", bias=False, name="LSTM-no-bias"),
     recurrent("LSTM", "bidirectional", states=2, name="LSTM-states"),
     *(recurrent("GRU", direction, linear_before_reset=1) for direction in ("forward", "reverse", "bidirectional")),
-    *(recurrent("GRU", direction, name=f"GRU-before-{direction}") for direction in ("forward", "reverse", "bidirectional")),
+    *(
+        recurrent("GRU", direction, name=f"GRU-before-{direction}")
+        for direction in ("forward", "reverse", "bidirectional")
+    ),
     recurrent("GRU", states=1, name="GRU-state", linear_before_reset=1),
 ]
 
@@ -482,12 +655,11 @@ EXPORTED = [
 ]
 
 
-
-
 def together(cases, opset):
     """One model of many cases, and what it is fed. Opening a file for each would take minutes."""
     nodes, feeds, constants, outputs = [], {}, {}, []
     for case in cases:
+
         def named(name, case=case):
             return f"{case.name}/{name}" if name else ""
 
