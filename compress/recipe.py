@@ -142,8 +142,8 @@ class TaskConfig(Strict):
 
     `output` and `label` default to the only one there is. `link` says what the output holds: `logit`,
     `probability`, or `auto`: a probability if every calibration row's output lies in [0, 1]. `cutoff` is the
-    probability from which a row counts as positive (binary). `margin` replaces the gate's margin for this task's primary
-    metric: AUC, top-1 accuracy (multiclass) or R² (regression).
+    probability from which a row counts as positive (binary). `margin` replaces the gate's margin for this task's
+    primary metric: AUC, top-1 accuracy (multiclass) or R² (regression).
     """
 
     kind: Literal["binary", "multiclass", "regression"] = "binary"

@@ -59,7 +59,7 @@ EVIDENCE = built(Evidence)
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_every_result_survives_the_way_to_json_and_back(kind, data):
     value = data.draw(built(kind))
     assert from_json(kind, to_json(value)) == value

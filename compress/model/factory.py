@@ -59,9 +59,11 @@ def export_module(module: torch.nn.Module, inputs: Sequence[TensorInfo], outputs
             strict=False,
         )
     except Exception as error:
+        fed = ", ".join(f"{item.name} {[2, *item.shape]}" for item in ordered)
         raise ModelError(
-            f"{where}: the model does not export: {_first_lines(error)}{_last_frame(error)}",
-            "rewrite that line without Python control flow on tensor values and without a fixed batch size.",
+            f"{where}: the model does not export: {_first_lines(error)}{_last_frame(error)}; it was given {fed}",
+            "rewrite that line without Python control flow on tensor values and without a fixed batch size; "
+            "if a shape is wrong, check data.features, data.drop and data.inputs.",
         ) from error
     return model_from_program(program, tuple(outputs), where, names=tuple(item.name for item in ordered))
 

@@ -29,7 +29,7 @@ class Placed:
         fused: Whether the activation behind the layer is part of what leaves.
         activation: Name of a separate node that applies the activation, if it is one.
         gain: Constant by which the converter scaled the weight, and so the layer's output.
-        reads: Value of the graph that the node reads; another than the layer's where the converter folded what lies between.
+        reads: Value of the graph that the node reads; empty where it is the layer's own input.
     """
 
     layer: Layer

@@ -161,7 +161,12 @@ def quantize(
     if made is None:
         engine = runtime(target.runtime)
         if (scheme.dtype, scheme.activations) not in engine.schemes:
-            raise LoweringError(f"{target.runtime} has no {scheme.dtype} with {scheme.activations} activations", "")
+            kind = (
+                scheme.dtype
+                if scheme.activations == "none"
+                else f"{scheme.dtype} with {scheme.activations} activations"
+            )
+            raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
         made = engine.quantize(lowered, scheme, ranges, target)
         _keep(cache, step, made)
     return made

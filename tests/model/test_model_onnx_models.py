@@ -117,9 +117,16 @@ def by_torchscript(module, feeds, opset, path, dynamic=True, fold=True, rows=2):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, tuple(torch.from_numpy(array[:rows]) for array in feeds.values()), file, dynamo=False,
-            opset_version=opset, input_names=list(feeds), output_names=["y"], dynamic_axes=axes, do_constant_folding=fold,
-        )  # fmt: skip
+            module,
+            tuple(torch.from_numpy(array[:rows]) for array in feeds.values()),
+            file,
+            dynamo=False,
+            opset_version=opset,
+            input_names=list(feeds),
+            output_names=["y"],
+            dynamic_axes=axes,
+            do_constant_folding=fold,
+        )
     path.write_bytes(file.getvalue())
     return path
 
@@ -153,7 +160,7 @@ def test_torchscript_export_gives_the_same_answers_and_layer_names(name, opset, 
     "name",
     [
         "conv",
-        "transformer",
+        pytest.param("transformer", marks=pytest.mark.slow),
         pytest.param("recurrent", marks=pytest.mark.slow),
         pytest.param("bert", marks=pytest.mark.slow),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -68,7 +69,9 @@ def run(monkeypatch, workshop):
     def run(kind, **arguments):
         monkeypatch.setattr(PASSES, "_builtin", {"probe": f"{__name__}:{kind.__name__}"})
         # A private copy: the passes that break the rules must not reach the shared Model.
-        private = exported(model.program.module(), {"features": workshop.tiny("mlp").rows(2)["features"]})
+        private = exported(
+            copy.deepcopy(model.program.module()), {"features": workshop.tiny("mlp").rows(2)["features"]}
+        )
         return run_pass("probe", private, arguments.pop("data", None), arguments.pop("ctx", Context()), **arguments)
 
     return run

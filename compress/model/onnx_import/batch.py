@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from compress.model.onnx_import.errors import MixesRows
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -76,9 +78,22 @@ def opened_expand(shape: Sequence[Any], target: Sequence[Any], batch: Batch) -> 
         rows = batch.rows(shape[-offset])
         if rows is not None and target[-offset] == rows * batch.fixed:
             result[-offset] = shape[-offset]
-    if target and target[0] == batch.fixed and (len(shape) < len(target) or shape[-len(target)] == 1):
+    in_front = 1 if len(shape) < len(target) else shape[-len(target)] if target else 0
+    if isinstance(in_front, int) and in_front == 1 and target[0] == batch.fixed:
         result[0] = batch.size
     return result
+
+
+def check_broadcast(left: Sequence[Any], right: Sequence[Any], batch: Batch) -> None:
+    """Refuses to broadcast the batch with a number of rows that stands in the file.
+
+    Raises:
+        MixesRows: If it is not one row.
+    """
+    for one, other in zip(reversed(left), reversed(right), strict=False):
+        rows = next((size for size in (one, other) if isinstance(size, int)), 1)
+        if rows != 1 and (batch.rows(one) or batch.rows(other)):
+            raise MixesRows(f"with a value of {rows} rows")
 
 
 def opened_parts(parts: Sequence[torch.Tensor], axis: int, batch: Batch) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from compress.model.onnx_import.proto import EXPORT_AGAIN, STANDARD_DOMAINS, ops
 from compress.registry import require
 
 # Functions that call functions multiply: a small file can ask for any number of nodes.
-MAX_NODES = 200_000
+MAX_NODES = 100_000
 MAX_DEPTH = 32
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAX_SCOPES_LENGTH = 4096
@@ -58,8 +58,8 @@ class _Builder:
         self.constants: dict[str, Any] = {}
         self._where = where
         self._functions = {(text(item.domain), text(item.name), text(item.overload)): item for item in model.functions}
-        self._values: set[str] = set()
-        self._node_names: set[str] = set()
+        self._values = _Names()
+        self._node_names = _Names()
 
     def hold(self, name: str, tensor: Any) -> None:
         if name in self.constants:
@@ -69,7 +69,7 @@ class _Builder:
 
     def take(self, name: str) -> str:
         """Returns the name, numbered if it is in use."""
-        return _unique(name, self._values)
+        return self._values.take(name)
 
     def nodes(
         self, protos: Any, scope: ChainMap[str, str], references: Mapping[str, Any], depth: int, prefix: str = ""
@@ -97,7 +97,7 @@ class _Builder:
         domain, kind = text(proto.domain), text(proto.op_type)
         inputs = tuple(scope.get(text(name), text(name)) for name in proto.input)
         outputs = tuple(scope.get(text(name), text(name)) for name in proto.output)
-        name = _unique(prefix + (text(proto.name) or kind), self._node_names)
+        name = self._node_names.take(prefix + (text(proto.name) or kind))
         function = self._functions.get((domain, kind, text(getattr(proto, "overload", ""))))
         if function is not None:
             return self._call(function, inputs, outputs, attributes, depth, name)
@@ -165,13 +165,25 @@ class _Builder:
         return Block(nodes, tuple(inner.get(text(item.name), text(item.name)) for item in proto.output))
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}~{number}"
-    taken.add(free)
-    return free
+class _Names:
+    """Names in use; one that is asked for again gets a number."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def add(self, name: str) -> None:
+        self._last.setdefault(name, 1)
+
+    def take(self, name: str) -> str:
+        free = name
+        while free in self._last:
+            self._last[name] += 1
+            free = f"{name}~{self._last[name]}"
+        self._last[free] = 1
+        return free
 
 
 def _resolved(proto: Any, references: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from compress.model.onnx_import.batch import Batch
-from compress.model.onnx_import.errors import NotImportable
+from compress.model.onnx_import.errors import MixesRows, NotImportable
 from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.values import MAX_NUMBERS, Host, Value, numbers_in, to_tensor
 
@@ -100,11 +100,12 @@ class Call:
         """Returns an input as integers that do not depend on the batch.
 
         Raises:
-            NotImportable: If it depends on data or on the batch.
+            NotImportable: If it depends on data.
+            MixesRows: If it depends on the batch.
         """
         numbers = self.numbers(index)
         if not all(isinstance(number, int) for number in numbers):
-            raise NotImportable(f"its input {index} depends on the batch")
+            raise MixesRows(f"its input {index} depends on the batch")
         return numbers
 
     def is_constant(self, index: int) -> bool:

@@ -31,3 +31,7 @@ class UnsupportedOperatorsError(ModelError):
 
 class NotImportable(Exception):
     """Why one call of an operator cannot be imported; whoever runs the node adds its name."""
+
+
+class MixesRows(NotImportable):
+    """What one call does to the batch, that a graph with an open batch cannot say."""

@@ -12,7 +12,7 @@ import torch
 from compress.errors import CompressError, ModelError
 from compress.model.onnx_import.batch import Batch
 from compress.model.onnx_import.call import Call
-from compress.model.onnx_import.errors import NotImportable, UnsupportedOperatorsError
+from compress.model.onnx_import.errors import MixesRows, NotImportable, UnsupportedOperatorsError
 from compress.model.onnx_import.fold import Draft
 from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.names import Weight
@@ -67,6 +67,8 @@ class OnnxModule(torch.nn.Module):
                     self._branch(node, values, batch) if node.operator == BRANCH else self._call(node, values, batch)
                 )
             except NotImportable as error:
+                if isinstance(error, MixesRows) and batch.fixed is not None:
+                    raise ModelError(f"the node {node.name!r} ({node.operator}): {error}") from error
                 raise UnsupportedOperatorsError(self.where, [(f"{node.operator} ({error})", node.name)]) from error
             except CompressError:
                 raise

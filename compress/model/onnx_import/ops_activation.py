@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from compress.model.onnx_import.call import Call
-from compress.model.onnx_import.errors import NotImportable
+from compress.model.onnx_import.errors import MixesRows
 from compress.model.onnx_import.ops_math import Function, unary
 from compress.model.onnx_import.values import product
 
@@ -63,7 +63,7 @@ def _softmax(function: Callable[..., torch.Tensor]) -> Function:
         if call.opset >= 13 or axis == value.dim() - 1:
             return function(value, dim=axis)
         if axis == 0:
-            raise NotImportable(f"over all elements, the batch among them (axis 0 in opset {call.opset})")
+            raise MixesRows(f"over all elements, the batch among them (axis 0 in opset {call.opset})")
         flat = value.reshape(*value.shape[:axis], product(value.shape[axis:]))
         return function(flat, dim=-1).reshape(value.shape)
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from compress.model.onnx_import.call import Call
-from compress.model.onnx_import.errors import NotImportable
+from compress.model.onnx_import.errors import MixesRows, NotImportable
 from compress.model.onnx_import.ops_math import Function
 from compress.model.onnx_import.values import Host, Value, check_size, elementwise, to_tensor
 
@@ -57,7 +57,7 @@ def _slice_axis(value: torch.Tensor, axis: int, start: Any, end: Any, step: int)
         ):
             return value
         if step < 0:
-            raise NotImportable("it turns the batch around")
+            raise MixesRows("it turns the batch around")
         return torch.ops.aten.slice(value, axis, start, end, step)
     first, last, _ = slice(start, end, step).indices(size)
     if step < 0:
@@ -161,7 +161,7 @@ def _pad(call: Call) -> torch.Tensor:
     if not amounts:
         return value
     if any(not isinstance(value.shape[axis], int) for axis in amounts):
-        raise NotImportable("it pads the batch")
+        raise MixesRows("it pads the batch")
     if mode == "constant":
         return functional.pad(value, _flat(amounts, value.dim()), value=call.number(2, 0))
     if mode not in _MODES:

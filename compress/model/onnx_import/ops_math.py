@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from compress.model.onnx_import.batch import check_broadcast
 from compress.model.onnx_import.call import Call
 from compress.model.onnx_import.errors import NotImportable
 from compress.model.onnx_import.values import (
@@ -57,6 +58,8 @@ def binary(
         left, right = call.value(0), call.value(1)
         if isinstance(left, Host) and isinstance(right, Host):
             return elementwise(on_numbers, [left, right], dtype or left.dtype)
+        if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+            check_broadcast(left.shape, right.shape, call.batch)
         return on_tensors(*operands(left, right))
 
     return read

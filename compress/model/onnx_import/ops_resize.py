@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from compress.model.onnx_import.call import Call
-from compress.model.onnx_import.errors import NotImportable
+from compress.model.onnx_import.errors import MixesRows, NotImportable
 from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.ops_index import MAX_PLACES, select
 from compress.model.onnx_import.ops_math import Function
@@ -47,7 +47,7 @@ def _resize(call: Call) -> torch.Tensor:
     scales, sizes = _factors(call, value, axes)
     changed = {axis: (sizes[at], scales[at]) for at, axis in enumerate(axes) if sizes[at] != value.shape[axis]}
     if any(not isinstance(value.shape[axis], int) for axis in changed):
-        raise NotImportable("it resizes the batch")
+        raise MixesRows("it resizes the batch")
     if any(not isinstance(size, int) or not 1 <= size <= MAX_PLACES for size, _ in changed.values()):
         raise NotImportable(f"to the sizes {sizes}")
     coordinates = call.attribute("coordinate_transformation_mode", "half_pixel")

@@ -13,7 +13,7 @@ import torch
 
 from compress.model.onnx_import.batch import opened_expand, opened_parts, opened_reshape
 from compress.model.onnx_import.call import Call
-from compress.model.onnx_import.errors import NotImportable
+from compress.model.onnx_import.errors import MixesRows, NotImportable
 from compress.model.onnx_import.ops_math import Function
 from compress.model.onnx_import.values import (
     Host,
@@ -109,7 +109,7 @@ def _split(call: Call) -> tuple[Value, ...]:
     sizes = list(call.attribute("split", ())) if call.opset < 13 else call.ints(1) if call.has(1) else []
     if not sizes:
         if not isinstance(shape[axis], int):
-            raise NotImportable("it cuts the batch into parts")
+            raise MixesRows("it cuts the batch into parts")
         each = -(-shape[axis] // call.wanted)
         sizes = [min(each, shape[axis] - each * index) for index in range(call.wanted)]
     if isinstance(value, Host):
