@@ -18,6 +18,8 @@ MAX_NODES = 100_000
 MAX_DEPTH = 32
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAX_SCOPES_LENGTH = 4096
+# Names grow with each function around them.
+_MAX_NAME = 400
 # onnx.AttributeProto.AttributeType
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
 # onnx.TensorProto.DataType
@@ -97,7 +99,7 @@ class _Builder:
         domain, kind = text(proto.domain), text(proto.op_type)
         inputs = tuple(scope.get(text(name), text(name)) for name in proto.input)
         outputs = tuple(scope.get(text(name), text(name)) for name in proto.output)
-        name = self._node_names.take(prefix + (text(proto.name) or kind))
+        name = self._node_names.take((prefix + (text(proto.name) or kind))[-_MAX_NAME:])
         function = self._functions.get((domain, kind, text(getattr(proto, "overload", ""))))
         if function is not None:
             return self._call(function, inputs, outputs, attributes, depth, name)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from compress.errors import ModelError, did_you_mean
 from compress.model.core import TensorInfo
 from compress.model.onnx_import.graph import Graph, Input, live
-from compress.model.onnx_import.summary import read_inputs
+from compress.model.onnx_import.summary import open_sizes, read_inputs
 from compress.model.onnx_import.tensors import DTYPES
 
 # A row larger than this is no input but a damaged file.
@@ -62,15 +62,11 @@ def input_infos(graph: Graph, sizes: Mapping[str, tuple[int, ...]], where: str) 
     given = dict(sizes)
     if len(used) == 1 and len(given) == 1:
         given = {used[0].name: next(iter(given.values()))}
-    open_sizes = [
-        f"{item.name}: {', '.join(names)}"
-        for item in used
-        if item.name not in given
-        and (names := [str(size) or "?" for size in (item.shape or ("", "?"))[1:] if not isinstance(size, int)])
-    ]
-    if open_sizes:
+    left = {item.name: open_sizes(item) for item in used if item.name not in given}
+    if any(left.values()):
+        shown = "; ".join(f"{name}: {', '.join(names)}" for name, names in left.items() if names)
         raise ModelError(
-            f"{where}: it leaves dimensions behind the batch open ({'; '.join(open_sizes)})",
+            f"{where}: it leaves dimensions behind the batch open ({shown})",
             "the data's shapes give them their sizes; every row must have the same.",
         )
     return tuple(_info(item, given.get(item.name), where) for item in used)
