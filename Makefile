@@ -15,7 +15,7 @@ demo: .venv/.demo
 	$(BIN)/edge-compress run examples/credit_default/recipe.toml --out examples/credit_default/out
 
 test: .venv/.test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow --timeout=1800 $(PYTEST)

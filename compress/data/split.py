@@ -79,11 +79,6 @@ def make_splits(
     Raises:
         DataError: If the method lacks what it needs, or the calibration or the test split would be empty.
     """
-    if config.column is not None and config.by not in ("time", "column"):
-        raise DataError(
-            f'{where}: data.split.column is read by "time" and "column" only; by = "{config.by}" ignores it',
-            "remove the key column, or change data.split.by.",
-        )
     if config.by == "hash":
         splits = hash_split(ids, config.fractions, config.seed)
     elif config.by == "random":

@@ -173,8 +173,8 @@ def test_a_method_without_what_it_needs():
         make_splits(SplitConfig(by="stratified"), ids(30), label=np.linspace(0, 1, 30))
     with pytest.raises(DataError, match="needs the column 't'"):
         make_splits(SplitConfig(by="time", column="t"), ids(30))
-    with pytest.raises(DataError, match='by = "hash" ignores it'):
-        make_splits(SplitConfig(by="hash", column="t"), ids(30))
+    with pytest.raises(ValueError, match='not with "hash"'):
+        SplitConfig(by="hash", column="t")
 
 
 def test_overlapping_splits_are_found():

@@ -63,10 +63,10 @@ def test_nodes_of_one_module_get_layers_of_their_own(tmp_path):
     nodes = [
         node("MatMul", "x onnx::MatMul_0", "a", "/attention/MatMul"),
         node("MatMul", "a onnx::MatMul_1", "b", "/attention/MatMul_1"),
-        node("MatMul", "b onnx::MatMul_2", "y", "/attention/MatMul_1"),
+        node("MatMul", "b onnx::MatMul_2", "y", "/attention/MatMul_2"),
     ]
     names = [layer.name for layer in layers(imported(nodes, constants, tmp_path))]
-    assert names == ["attention", "attention.MatMul_1", "attention.MatMul_1_2"]
+    assert names == ["attention", "attention.MatMul_1", "attention.MatMul_2"]
 
 
 def test_name_that_is_a_module_elsewhere_is_made_longer(tmp_path):
@@ -122,7 +122,8 @@ def test_constants_that_are_not_trained_are_buffers(tmp_path):
     nodes = [
         node("Sub", "x mean", "a"),
         node("Div", "a onnx::Div_2", "b", "/scale/Div"),
-        node("Mul", "b gamma.weight", "c"),
+        node("Relu", "b", "r"),
+        node("Mul", "r gamma.weight", "c"),
         node("Where", "mask c low", "y"),
     ]
     model = imported(nodes, constants, tmp_path)
@@ -131,7 +132,7 @@ def test_constants_that_are_not_trained_are_buffers(tmp_path):
 
 
 def test_a_single_number_is_no_weight_unless_it_is_named_like_one(tmp_path):
-    nodes = [node("Mul", "x half", "a"), node("Mul", "a block.alpha", "y")]
+    nodes = [node("Relu", "x", "r"), node("Mul", "r half", "a"), node("Mul", "a block.alpha", "y")]
     model = imported(nodes, {"half": np.float32(0.5), "block.alpha": np.float32(0.7)}, tmp_path)
     assert parameters(model) == {"block.alpha"}
 

@@ -65,6 +65,8 @@ def _transposed(name: str, draft: Draft) -> str:
     # What the file itself transposes is used as it is stored, so that an embedding tied to a layer stays one weight.
     if name in draft.transposes:
         return draft.transposes[name]
+    origin = draft.origin(name)
+    name = origin if draft.constants.get(origin) is draft.constants[name] else name
     return draft.add(f"{name}^T", draft.constants[name].t().contiguous(), name)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,12 +109,13 @@ def _export(read: Read) -> torch.export.ExportedProgram:
     where, fixed = read.module.where, read.fixed_batch
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     try:
-        return torch.export.export(
-            read.module,
-            example_inputs(read.inputs, rows=2),
-            dynamic_shapes=tuple({0: batch} for _ in read.inputs),
-            strict=False,
-        )
+        with _without_tracebacks():
+            return torch.export.export(
+                read.module,
+                example_inputs(read.inputs, rows=2),
+                dynamic_shapes=tuple({0: batch} for _ in read.inputs),
+                strict=False,
+            )
     except UnsupportedOperatorsError:
         raise
     except Exception as error:
@@ -127,6 +130,18 @@ def _export(read: Read) -> torch.export.ExportedProgram:
             f"{where}: the graph does not export with a dynamic batch: {message}",
             "export it again with a dynamic batch and without control flow on values.",
         ) from error
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keeps torch from printing what it also raises."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _first_lines(error: Exception) -> str:

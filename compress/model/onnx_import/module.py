@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.names import Weight
 from compress.model.onnx_import.table import BRANCH, OPERATORS, refusal
 from compress.model.onnx_import.values import MAX_NUMBERS, Host, Value, content, host_of, to_tensor
+
+_MAX_ARGUMENT = 100
 
 
 class OnnxModule(torch.nn.Module):
@@ -113,8 +116,9 @@ def argument_names(names: Sequence[str]) -> list[str]:
     """Returns Python names for inputs, each once: those of the file where they can be."""
     result: list[str] = []
     for name in names:
-        base = re.sub(r"\W", "_", name)
-        base = base if base.isidentifier() and not base.startswith("_") else f"input_{base}"
+        base = re.sub(r"\W", "_", name, flags=re.ASCII)[:_MAX_ARGUMENT]
+        usable = base.isidentifier() and base[0] != "_" and base != "self" and not keyword.iskeyword(base)
+        base = base if usable else f"input_{base}"
         free, number = base, 1
         while free in result:
             number += 1

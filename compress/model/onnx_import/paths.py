@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-_READABLE = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
+_READABLE = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
 # Numbered values of exporters, and what the importer itself makes of a name.
 _GENERATED = re.compile(r"onnx::.*|p2o\..*|val_\d+|\d+|_?[Cc]onst(ant)?(_?\d+)?|.*_output_\d+|.*[\[@*^~].*")
 # Left by exporters behind a weight's own name.
@@ -45,5 +45,5 @@ def last(name: str) -> str:
 
 def clean(parts: Iterable[str]) -> list[str]:
     """Returns parts as names of modules: no sign that torch takes as its own, nothing that a module already has."""
-    cleaned = [re.sub(r"\W", "_", part)[:_MAX_PART] or "_" for part in parts][-_MAX_PARTS:]
+    cleaned = [re.sub(r"\W", "_", part, flags=re.ASCII)[:_MAX_PART] or "_" for part in parts][-_MAX_PARTS:]
     return [f"{part}_" if part in _TAKEN else part for part in cleaned] or ["layer"]

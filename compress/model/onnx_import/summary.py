@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.model.onnx_import.build import build
-from compress.model.onnx_import.graph import Graph, live, reads
+from compress.model.onnx_import.graph import Graph, Input, live, reads
 from compress.model.onnx_import.proto import read_model
 from compress.model.onnx_import.quantized import describe_quantized
 from compress.model.onnx_import.table import histogram, unsupported
@@ -65,13 +65,15 @@ def summarize(graph: Graph) -> OnnxSummary:
         orphans=tuple(item.name for item in graph.inputs if item.name not in read),
         outputs=graph.outputs,
         batch=fixed_batch(first),
-        dynamic=tuple(
-            (item.name, str(size) or "?")
-            for item in used
-            for size in (item.shape or ())[1:]
-            if not isinstance(size, int)
-        ),
+        dynamic=tuple((item.name, name) for item in used for name in open_sizes(item)),
     )
+
+
+def open_sizes(item: Input) -> tuple[str, ...]:
+    """Returns the names of an input's dimensions behind the batch that have no size; `?` where they have no name."""
+    if item.shape is None:
+        return ("?",)
+    return tuple(str(size) or "?" for size in item.shape[1:] if not isinstance(size, int))
 
 
 def read_inputs(graph: Graph) -> set[str]:
