@@ -47,7 +47,8 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
     kind = sniff(folder / config.source)
     raise ModelError(
         f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
-        "name a factory (file.py:function) with weights, a .pt2 of torch.export.save, an .onnx, or a Hugging Face folder.",
+        "name a factory (file.py:function) with its weights, a .pt2 of torch.export.save, an .onnx, "
+        "or a Hugging Face folder.",
     )
 
 

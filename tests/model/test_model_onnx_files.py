@@ -104,7 +104,10 @@ def test_constant_nodes_of_text_are_unsupported(tmp_path):
 # External data.
 
 
-def external(tmp_path, location="weights.bin", offset=None, length=None, content=WEIGHTS["w"].tobytes(), place=None):
+CONTENT = WEIGHTS["w"].tobytes()
+
+
+def external(tmp_path, location="weights.bin", offset=None, length=None, content=CONTENT, place=None):
     model = dense()
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -266,7 +269,7 @@ def test_every_unsupported_operator_is_named(tmp_path):
 def test_a_long_list_of_operators_is_cut_and_counted(tmp_path):
     nodes = [node("Hardmax", f"v{index}", f"v{index + 1}", name=f"n{index}") for index in range(15)]
     model = proto([node("Relu", "x", "v0"), *nodes], X, ["v15"])
-    with pytest.raises(UnsupportedOperatorsError, match="15 operators.*and 5 more") as caught:
+    with pytest.raises(UnsupportedOperatorsError, match=r"15 operators.*and 5 more") as caught:
         load_onnx(save(model, tmp_path))
     assert "n9" in caught.value.message
     assert "n10" not in caught.value.message

@@ -117,8 +117,12 @@ def test_vectors_that_an_exporter_stored_once_are_taken_apart(tmp_path):
 
 def test_constants_that_are_not_trained_are_buffers(tmp_path):
     constants = {
-        "mean": values(6), "onnx::Div_2": values(6, low=0.5), "gamma.weight": values(6), "mask": values(6) > 0, "low": values(6),
-    }  # fmt: skip
+        "mean": values(6),
+        "onnx::Div_2": values(6, low=0.5),
+        "gamma.weight": values(6),
+        "mask": values(6) > 0,
+        "low": values(6),
+    }
     nodes = [
         node("Sub", "x mean", "a"),
         node("Div", "a onnx::Div_2", "b", "/scale/Div"),
@@ -201,7 +205,7 @@ def test_names_of_inputs_become_names_of_the_graph(tmp_path):
     nodes = [helper.make_node("Add", ["x:0", "2nd input"], ["a"]), helper.make_node("Add", ["a", "self"], ["y"])]
     model = imported(nodes, {}, tmp_path, feeds)
     assert [item.name for item in model.signature.inputs] == list(feeds)
-    assert list(model.program.graph_signature.user_inputs)[0] == "x_0"
+    assert next(iter(model.program.graph_signature.user_inputs)) == "x_0"
 
 
 @pytest.mark.parametrize(
