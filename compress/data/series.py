@@ -78,7 +78,7 @@ def as_numbers(series: pd.Series[Any], file: str) -> tuple[NDArray[np.float32], 
 
 def _wide(series: pd.Series[Any], file: str) -> NDArray[np.float64]:
     if series.dtype.kind in "biuf":
-        return series.to_numpy(np.float64)
+        return np.asarray(series, dtype=np.float64)
     if series.dtype.kind in "mM":
         raise _dates(series, file)
     present = series.dropna()

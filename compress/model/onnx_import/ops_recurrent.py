@@ -19,8 +19,8 @@ from compress.model.onnx_import.ops_math import Function
 LSTM, GRU = "TorchLSTM", "TorchGRU"
 # Inputs before the weights: values, initial hidden and cell state.
 FIRST_WEIGHT = 3
-# A loop that is written out: this many steps make a graph of some thousand nodes.
-MAX_STEPS = 256
+# A loop that is written out: this many steps make a graph of a thousand nodes, which takes its time in every tool.
+MAX_STEPS = 64
 _ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 _REFUSED = ("clip", "input_forget")
 

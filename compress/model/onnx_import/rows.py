@@ -48,7 +48,7 @@ def check_rows(
                 pytree.tree_leaves(module(*(tensor[part] for tensor in rows)))
                 for part in (slice(fixed), slice(fixed, None))
             ]
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, ValueError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise ModelError(f"{closed}: running it failed: {first[:200]}", OPEN) from error
     for whole, first_rows, other_rows in zip(together, *halves, strict=True):
