@@ -25,7 +25,8 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel.log 2>&1 || { mkdir -p build; cat build/wheel.log; exit 1; }
+	@mkdir -p build
+	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	$(BIN)/python tests/wheel_contents.py build/wheel
 
 .venv/bin/python:
