@@ -99,7 +99,7 @@ def layers(model: Model) -> tuple[Layer, ...]:
                 node=node.name,
                 weight=weight,
                 bias=_held(node, at_bias, held) if at_bias is not None else None,
-                input=value.name,
+                input=_source(value).name,
                 fused=_fused(node),
                 shape=tuple(int(size) for size in tensors[weight].shape),
             )
@@ -165,6 +165,13 @@ def select(found: Iterable[Layer], include: tuple[str, ...], exclude: tuple[str,
 def _held(node: torch.fx.Node, index: int, held: dict[str, str]) -> str | None:
     argument = node.args[index] if index < len(node.args) else None
     return held.get(argument.name) if isinstance(argument, torch.fx.Node) else None
+
+
+def _source(value: torch.fx.Node) -> torch.fx.Node:
+    """What a value is before dropouts, which do nothing in eval form: converters drop them and fold past them."""
+    while str(value.target).startswith("aten.dropout.") and isinstance(value.args[0], torch.fx.Node):
+        value = value.args[0]
+    return value
 
 
 def _fused(node: torch.fx.Node) -> str | None:

@@ -138,6 +138,7 @@ def test_an_archive_does_not_hold_the_rows_that_another_one_was_saved_with(tmp_p
     torch.export.save(program, tmp_path / "customer.pt2")
     needle = struct.pack("<f", secret)
     assert needle in (tmp_path / "customer.pt2").read_bytes()
+    assert needle not in model_from_program(program, (), "customer").to_bytes()
     assert needle not in load_pt2(tmp_path / "customer.pt2").to_bytes()
 
 
