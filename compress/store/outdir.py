@@ -87,7 +87,9 @@ class OutputFolder:
         text = json.dumps({**manifest, "files": listed}, indent=1, allow_nan=False, default=str) + "\n"
         name = digest(text.encode())[:12]
         final = self.folder / "runs" / name
-        if not final.is_dir():
+        # Two runs within a second have one name. What was damaged in between is not taken for this result.
+        if _whole_manifest(final) is None:
+            shutil.rmtree(final, ignore_errors=True)
             scratch = self.folder / "runs" / f".{name}.{secrets.token_hex(4)}.tmp"
             try:
                 for path, data in {**files, "manifest.json": text.encode()}.items():
@@ -104,15 +106,7 @@ class OutputFolder:
 
     def current_manifest(self) -> dict[str, Any] | None:
         """Returns the manifest of the current run if that run is whole, every hash recomputed; else None."""
-        folder = self.folder / "current"
-        try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
-            for entry in manifest["files"]:
-                if digest((folder / entry["path"]).read_bytes()) != entry["sha256"]:
-                    return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return dict(manifest)
+        return _whole_manifest(self.folder / "current")
 
     def _check_owner(self) -> None:
         with stated(self.folder):
@@ -156,3 +150,15 @@ class OutputFolder:
         for scratch in self.folder.rglob(".*.tmp"):
             with contextlib.suppress(OSError):
                 scratch.unlink()
+
+
+def _whole_manifest(run: Path) -> dict[str, Any] | None:
+    """Returns the manifest of a run if every file has the hash that it states; else None."""
+    try:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+        for entry in manifest["files"]:
+            if digest((run / entry["path"]).read_bytes()) != entry["sha256"]:
+                return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(manifest)

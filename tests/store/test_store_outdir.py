@@ -76,6 +76,14 @@ def test_publishing_the_same_again_gives_the_same_run(tmp_path):
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
 
 
+def test_publishing_the_same_again_mends_a_damaged_run(tmp_path):
+    output = folder(tmp_path)
+    run = publish(output)
+    (run / "report.md").write_bytes(b"damaged")
+    assert publish(output) == run
+    assert whole(run)
+
+
 @pytest.mark.parametrize("name", ["artifacts/model.onnx", "report.md", "manifest.json"])
 @pytest.mark.parametrize("damage", ["changed", "lost"])
 def test_a_damaged_run_is_not_called_current(tmp_path, name, damage):

@@ -122,10 +122,8 @@ class _Builder:
         name: str,
     ) -> Sequence[Node]:
         """Returns a function's body with the caller's names; its other values get names of their own."""
-        formal_inputs, formal_outputs = (
-            [text(item) for item in function.input],
-            [text(item) for item in function.output],
-        )
+        formal_inputs = [text(item) for item in function.input]
+        formal_outputs = [text(item) for item in function.output]
         scope: dict[str, str] = dict.fromkeys(formal_inputs, "")
         scope |= dict(zip(formal_inputs, inputs, strict=False))
         direct: dict[str, str] = {}

@@ -88,7 +88,8 @@ def _with_numbers(node: Node, reader: TensorReader) -> Node:
 def _constant_inputs(node: Node, draft: Draft) -> bool:
     return (
         node.operator in OPERATORS
-        and node.operator not in INTERNAL | _RECURRENT
+        and node.operator not in INTERNAL
+        and node.operator not in _RECURRENT
         and not node.blocks
         and any(node.inputs)
         and all(not name or name in draft.constants for name in node.inputs)

@@ -49,7 +49,7 @@ def load_onnx(path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, tup
     read = read_module(path, outputs, sizes)
     program = _export(read)
     if read.fixed_batch is not None:
-        check_rows(read.module, program, read.inputs, read.fixed_batch, path.name)
+        check_rows(read.module, program, read.inputs, read.fixed_batch, str(path))
     model = model_from_program(program, read.outputs, path.name, names=tuple(info.name for info in read.inputs))
     dropped = f"without the inputs {', '.join(read.orphans)}, which nothing reads"
     return replace(model, lineage=(*model.lineage, dropped)) if read.orphans else model
@@ -76,7 +76,7 @@ class Read:
 
 def read_module(path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, tuple[int, ...]] | None = None) -> Read:
     """Reads a file into a module; arguments and errors are those of `load_onnx`."""
-    where = path.name
+    where = str(path)
     whole = build(read_model(path), path)
     graph, names = with_outputs(whole, outputs, where)
     quantized = describe_quantized(graph)

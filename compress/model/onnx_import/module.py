@@ -17,7 +17,7 @@ from compress.model.onnx_import.errors import MixesRows, NotImportable, Unsuppor
 from compress.model.onnx_import.fold import Draft
 from compress.model.onnx_import.graph import Node
 from compress.model.onnx_import.names import Weight
-from compress.model.onnx_import.table import BRANCH, OPERATORS, refusal
+from compress.model.onnx_import.table import BRANCH, INTERNAL, OPERATORS, refusal
 from compress.model.onnx_import.values import MAX_NUMBERS, Host, Value, content, host_of, to_tensor
 
 _MAX_ARGUMENT = 100
@@ -71,23 +71,26 @@ class OnnxModule(torch.nn.Module):
                 )
             except NotImportable as error:
                 if isinstance(error, MixesRows) and batch.fixed is not None:
-                    raise ModelError(f"the node {node.name!r} ({node.operator}): {error}") from error
-                raise UnsupportedOperatorsError(self.where, [(f"{node.operator} ({error})", node.name)]) from error
+                    raise ModelError(f"the node {node.name!r} ({_shown(node)}): {error}") from error
+                raise UnsupportedOperatorsError(self.where, [(f"{_shown(node)} ({error})", node.name)]) from error
             except CompressError:
                 raise
             except Exception as error:
                 first = next(iter(str(error).splitlines()), "")
                 raise ModelError(
-                    f"{self.where}: the node {node.name!r} ({node.operator}) cannot be computed: "
+                    f"{self.where}: the node {node.name!r} ({_shown(node)}) cannot be computed: "
                     f"{type(error).__name__}: {first[:200]}",
                     "check that the file runs in ONNX Runtime; if it does, this form of the operator is unknown here.",
                 ) from error
             values.update({name: result for name, result in zip(node.outputs, results, strict=False) if name})
 
     def _call(self, node: Node, values: Mapping[str, Value], batch: Batch) -> Sequence[Value]:
-        reason = refusal(node) if node.operator not in OPERATORS else None
+        # Nodes of a branch have not been judged before.
+        reason = refusal(node) if node.operator not in INTERNAL else None
+        if reason == "":
+            raise UnsupportedOperatorsError(self.where, [(node.operator, node.name)])
         if reason is not None:
-            raise NotImportable(reason or "not known")
+            raise NotImportable(reason)
         inputs = [self._read(name, values) if name else None for name in node.inputs]
         result = OPERATORS[node.operator](Call(node, inputs, self._opset, self._constants, batch))
         return result if isinstance(result, tuple) else (result,)
@@ -110,6 +113,11 @@ class OnnxModule(torch.nn.Module):
         owner, _, leaf = self._names[name].rpartition(".")
         tensor: torch.Tensor = getattr(self.get_submodule(owner), leaf)
         return tensor
+
+
+def _shown(node: Node) -> str:
+    """Returns a node's operator as the file names it."""
+    return INTERNAL.get(node.operator, node.operator)
 
 
 def argument_names(names: Sequence[str]) -> list[str]:

@@ -36,8 +36,8 @@ OPERATORS: Mapping[str, Function] = {
 # An `If` is no function of its inputs: the module runs the branch that its condition chooses.
 BRANCH = "If"
 _SHAPES = frozenset({"Shape", "Size"})
-# Operators of the importer's own, made by `fuse.py`.
-INTERNAL = frozenset({"Linear", ops_recurrent.LSTM, ops_recurrent.GRU})
+# Operators of the importer's own, made by `fuse.py`, and what the file calls them.
+INTERNAL: Mapping[str, str] = {"Linear": "MatMul or Gemm", ops_recurrent.LSTM: "LSTM", ops_recurrent.GRU: "GRU"}
 REFUSALS: Mapping[str, Callable[[Node], str]] = {
     **ops_norm.REFUSALS,
     **ops_pool.REFUSALS,
