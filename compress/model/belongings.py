@@ -12,6 +12,7 @@ from compress.data.text import TextReader, text_reader
 from compress.data.text_tokenizer import FILE, TextTokenizer
 from compress.errors import ModelError
 from compress.model.core import Model, state
+from compress.model.onnx_file import OnnxFile
 
 CLASSES = "classes.json"
 # Operators that hand ids on as they are.
@@ -56,7 +57,7 @@ def check_vocabulary(dataset: Dataset, model: Model) -> None:
         )
 
 
-def carry(model: Model, dataset: Dataset, classes: Sequence[str] = ()) -> Model:
+def carry(model: Model | OnnxFile, dataset: Dataset, classes: Sequence[str] = ()) -> Model | OnnxFile:
     """Returns the Model with all that must ship beside it, after checking that it fits.
 
     Args:
@@ -68,7 +69,8 @@ def carry(model: Model, dataset: Dataset, classes: Sequence[str] = ()) -> Model:
     Raises:
         ModelError: If the tokenizer is not the model's, or the model names its classes otherwise.
     """
-    check_vocabulary(dataset, model)
+    if isinstance(model, Model):
+        check_vocabulary(dataset, model)
     files: dict[str, bytes] = {}
     reader = text_reader(dataset)
     if reader is not None:
@@ -84,7 +86,7 @@ def class_file(names: Sequence[str]) -> bytes:
     return (json.dumps(list(names), ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _check_classes(model: Model, classes: Sequence[str]) -> None:
+def _check_classes(model: Model | OnnxFile, classes: Sequence[str]) -> None:
     own = model.attachments.get(CLASSES)
     if own is None:
         return

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from compress.errors import ModelError, did_you_mean
 from compress.model.core import Model, TensorInfo
+from compress.model.onnx_file import OnnxFile, take_file
 from compress.recipe import ModelConfig
 
+AnyModel = TypeVar("AnyModel", Model, OnnxFile)
 
-def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) -> Model:
-    """Builds the Model that a recipe names.
+
+def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) -> Model | OnnxFile:
+    """Builds the Model that a recipe names; an `.onnx` file with operators that cannot be imported stays a file.
 
     Args:
         config: The recipe's `[model]`.
@@ -28,11 +32,15 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
             raise ModelError("model.weights: a .pt2 holds its own weights", "remove the key.")
         return _bound(load_pt2(folder / config.source, config.outputs), inputs, config.source)
     if config.source.endswith(".onnx"):
-        from compress.model.onnx_import import load_onnx
+        from compress.model.onnx_import import UnsupportedOperatorsError, load_onnx
 
         _refuse_keys(config, "an .onnx file holds its own weights")
         sizes = {item.name: item.shape for item in inputs}
-        return _bound(load_onnx(folder / config.source, config.outputs, sizes=sizes), inputs, config.source)
+        path = folder / config.source
+        try:
+            return _bound(load_onnx(path, config.outputs, sizes=sizes), inputs, config.source)
+        except UnsupportedOperatorsError as error:
+            return _bound(take_file(path, config.outputs, sizes, error), inputs, config.source)
     if ":" in config.source:
         from compress.model.factory import build_module, export_module
 
@@ -59,7 +67,7 @@ def _refuse_keys(config: ModelConfig, why: str) -> None:
             raise ModelError(f"model.{key}: {why}", "remove the key.")
 
 
-def _bound(model: Model, inputs: Sequence[TensorInfo], where: str) -> Model:
+def _bound(model: AnyModel, inputs: Sequence[TensorInfo], where: str) -> AnyModel:
     """Checks that the data feeds what a ready graph takes."""
     takes = {item.name: item for item in model.signature.inputs}
     gives = {item.name: item for item in inputs}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from compress.errors import LoweringError
 from compress.evidence import LayerOutcome
 from compress.model.core import Model
 from compress.model.layers import MULTIPLYING, Layer, select
+from compress.model.onnx_file import OnnxFile
 from compress.recipe import QuantScheme
 from compress.registry import Registry
 from compress.runtimes.calibrate import Ranges
@@ -81,6 +82,14 @@ class Runtime(Protocol):
 
     def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
         """Returns the file with the scheme realised. `ranges` are needed for static activations."""
+
+
+@runtime_checkable
+class TakesFiles(Protocol):
+    """A runtime that can also take a file which cannot become a Model; passes and other runtimes cannot."""
+
+    def take(self, model: OnnxFile) -> Lowered:
+        """Returns the file as it is, with the layers that can be found in it."""
 
 
 RUNTIMES = Registry(

@@ -17,13 +17,15 @@ from compress.evidence import StepInfo, from_json, to_json
 from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
 from compress.model.cost import describe
+from compress.model.onnx_file import OnnxFile
 from compress.model.source import load_model
 from compress.passes.base import Context, run_pass
 from compress.recipe import QuantScheme
-from compress.runtimes.base import Lowered, outcomes
+from compress.runtimes.base import Lowered, TakesFiles, outcomes
 from compress.runtimes.calibrate import Ranges, calibrate
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
+from compress.workflow.as_file import RUNTIME, not_possible, observe
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
 
@@ -32,8 +34,8 @@ from compress.workflow.progress import Progress
 class Models:
     """The Model as it came, the Model behind all passes, and what each pass did."""
 
-    original: Model
-    compressed: Model
+    original: Model | OnnxFile
+    compressed: Model | OnnxFile
     steps: tuple[StepInfo, ...]
     dataset: Dataset
 
@@ -48,7 +50,7 @@ class Built:
     """One artifact, or why there is none. `graph` is the Model that it must answer like."""
 
     scheme: str
-    graph: Model
+    graph: Model | OnnxFile
     lowered: Lowered | None
     sha: str
     error: str = ""
@@ -62,7 +64,7 @@ class Built:
 
 
 def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
-    """Loads the Model, binds its inputs to the data and runs the passes.
+    """Loads the Model, binds its inputs to the data and runs the passes. A file that is no graph stays as it is.
 
     Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
     function, and every runtime then quantizes the weights that it will multiply.
@@ -76,6 +78,8 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
     source = carry(source, dataset, _classes(plan, dataset))
+    if isinstance(source, OnnxFile):
+        return Models(source, source, not_possible(source, plan), dataset)
     model, steps = source, []
     for index, config in enumerate(plan.recipe.passes):
         progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
@@ -123,7 +127,7 @@ def _apply(kind: str, model: Model, dataset: Dataset, context: Context, allow: b
     )
 
 
-def lower_float(model: Model, name: str, cache: Cache, progress: Progress) -> Lowered:
+def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Progress) -> Lowered:
     """Returns the float32 file of a runtime.
 
     Raises:
@@ -133,10 +137,22 @@ def lower_float(model: Model, name: str, cache: Cache, progress: Progress) -> Lo
     progress.step(f"lowering to {name}, float32")
     lowered = _restore(cache, step)
     if lowered is None:
-        lowered = runtime(name).lower(model)
+        lowered = _lower(model, name)
         lowered = replace(lowered, outcomes=outcomes(lowered, (), "float32", {}))
         _keep(cache, step, lowered)
     return lowered
+
+
+def _lower(model: Model | OnnxFile, name: str) -> Lowered:
+    engine = runtime(name)
+    if isinstance(model, Model):
+        return engine.lower(model)
+    if not isinstance(engine, TakesFiles):
+        raise LoweringError(
+            f"{name} cannot take the file as it is: {model.reason}",
+            "keep the ONNX Runtime targets, or export the model without these operators.",
+        )
+    return engine.take(model)
 
 
 def quantize(
@@ -173,9 +189,18 @@ def quantize(
 
 
 def find_ranges(
-    model: Model, dataset: Dataset, label: str | None, plan: Plan, cache: Cache, progress: Progress
+    model: Model | OnnxFile,
+    lowered: Lowered,
+    dataset: Dataset,
+    label: str | None,
+    plan: Plan,
+    cache: Cache,
+    progress: Progress,
 ) -> Ranges:
-    """Returns the activation ranges over a stratified sample of the calibration split, streamed."""
+    """Returns the activation ranges over a stratified sample of the calibration split, streamed.
+
+    Those of a graph are named by its values and serve every runtime; those of a file by the file's.
+    """
     settings = plan.recipe.calibration
     rows = dataset.sample("calibration", settings.rows, plan.recipe.seed, label)
     step = key(
@@ -184,13 +209,16 @@ def find_ranges(
         data=dataset.fingerprint(),
         rows=hashlib.sha256(rows.tobytes()).hexdigest(),
         batch=settings.batch,
-        versions=versions("torch"),
+        versions=versions("torch" if isinstance(model, Model) else RUNTIME),
     )
     progress.step(f"calibrating on {len(rows)} rows")
     kept = cache.get(step)
     if kept is not None:
         return Ranges({name: (low, high) for name, (low, high) in kept["values"].items()}, kept["source"])
-    ranges = calibrate(model, dataset.batches_of(rows, settings.batch))
+    if isinstance(model, Model):
+        ranges = calibrate(model, dataset.batches_of(rows, settings.batch))
+    else:
+        ranges = observe(lowered, dataset.reader.read(rows), settings.batch, plan.recipe.measure.timeout_s)
     cache.put(step, {"values": {name: list(pair) for name, pair in ranges.values.items()}, "source": ranges.source})
     return ranges
 
@@ -218,7 +246,7 @@ def build_target(
     for scheme in schemes[1:]:
         try:
             ranges = (
-                find_ranges(models.compressed, models.dataset, label, plan, cache, progress)
+                find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
                 if scheme.activations == "static"
                 else None
             )

@@ -14,6 +14,7 @@ from compress.evaluate.decisions import Decision
 from compress.evaluate.scores import Link, TaskKind
 from compress.evaluate.tasks import find_link
 from compress.recipe import TaskConfig
+from compress.workflow.as_file import ask
 from compress.workflow.build import Models
 from compress.workflow.plan import Plan
 
@@ -75,7 +76,7 @@ def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdo
         )
     outputs = {name: _output(models, name, config, plan) for name, config in plan.recipe.questions.items()}
     asked = dataset.split("calibration")[:_LINK_ROWS]
-    answers = models.original.run(dataset.reader.read(asked))
+    answers = ask(models.original, dataset.reader.read(asked), settings.timeout_s)
     questions = []
     for name, config in plan.recipe.questions.items():
         where = f"{plan.where}: the model's output {outputs[name]!r} on {len(asked)} calibration rows"

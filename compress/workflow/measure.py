@@ -30,9 +30,11 @@ from compress.evidence import (
 from compress.gate import judge
 from compress.hosts import HOSTS, Host
 from compress.hosts.calls import describe, run_outputs
+from compress.model.core import Model
 from compress.search.choose import choose
 from compress.store.cache import Cache, key
 from compress.target import Target
+from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
 from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
@@ -166,7 +168,7 @@ def _judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], 
     found = parity(
         _reference(item, site),
         {name: array[rows] for name, array in got.items()},
-        name="graph",
+        name="graph" if isinstance(item.graph, Model) else "file",
         decisions={question.output: question.decision for question in holdout.questions},
     )
     metrics: list[Metric] = []
@@ -200,12 +202,13 @@ def _reference(item: Built, site: Site) -> Arrays:
         model=item.graph.digest,
         rows=site.holdout.fingerprint,
         chosen=hashlib.sha256(rows.tobytes()).hexdigest(),
-        versions=versions("torch"),
+        versions=versions("torch" if isinstance(item.graph, Model) else RUNTIME),
     )
     kept = _kept_arrays(site.cache, step)
     if kept is not None:
         return kept
-    outputs = item.graph.run({name: array[rows] for name, array in site.holdout.inputs.items()})
+    inputs = {name: array[rows] for name, array in site.holdout.inputs.items()}
+    outputs = ask(item.graph, inputs, site.timeout_s)
     _keep_arrays(site.cache, step, outputs)
     return outputs
 

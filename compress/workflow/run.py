@@ -21,12 +21,12 @@ from compress.evidence import (
     to_json,
 )
 from compress.gate import overall
-from compress.model.cost import describe
 from compress.recipe import Recipe
 from compress.report.markdown import render_markdown
 from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
+from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.measure import measure_target
@@ -113,8 +113,8 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             version=compress.__version__,
             recipe_digest=plan.digest,
-            model=describe(models.original),
-            compressed=describe(models.compressed),
+            model=model_info(models.original),
+            compressed=model_info(models.compressed),
             steps=models.steps,
             data=models.dataset.info(label),
             targets=tuple(targets),
@@ -194,6 +194,7 @@ def _manifest(plan: Plan, models: Models, evidence: Evidence, status: GateStatus
         "version": evidence.version,
         "status": status,
         "ships": {target.target: _shipped(target) for target in evidence.targets},
+        "attachments": [f"artifacts/{evidence.name}.{name}" for name in models.compressed.attachments],
         "run_key": run_key,
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
         "recipe_digest": plan.digest,

@@ -107,11 +107,6 @@ class TensorReader:
                 raise ModelError(
                     f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN
                 )
-            self._claimed += needed
-            if self._claimed > MAX_EXTERNAL_BYTES:
-                raise ModelError(
-                    f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN
-                )
             with file.open("rb") as opened:
                 opened.seek(offset)
                 return opened.read(length)

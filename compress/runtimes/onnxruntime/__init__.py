@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a file can be inspected without torch
     from compress.model.core import Model
+    from compress.model.onnx_file import OnnxFile
     from compress.recipe import QuantScheme
     from compress.runtimes.base import Lowered
     from compress.runtimes.calibrate import Ranges
@@ -25,6 +26,12 @@ class OnnxRuntime:
         from compress.runtimes.onnxruntime.export import export
 
         return export(model)
+
+    def take(self, model: OnnxFile) -> Lowered:
+        """Returns a file that cannot become a Model as it is, with the layers that can be found in it."""
+        from compress.runtimes.onnxruntime.direct import take
+
+        return take(model)
 
     def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
         """Returns the file with the scheme realised."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ _DYNAMIC = dict.fromkeys(("linear", "addmm", "matmul"), "") | {
 }
 # Below this many elements a cast costs more bytes than it saves.
 _SMALLEST = 64
+# The opset in which QuantizeLinear and DequantizeLinear got an axis.
+_CHANNELS_SINCE = 13
 
 
 def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
@@ -116,7 +119,7 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
 
     proto = onnx.load_from_string(data)
     separate_weights(proto, [item.node for item in done])
-    proto = onnx.shape_inference.infer_shapes(proto)
+    proto = onnx.shape_inference.infer_shapes(_with_channels(proto) if per_channel else proto)
     kinds = {node.name: node.op_type for node in proto.graph.node}
     found: dict[str, tuple[float, float]] = {}
     nodes: list[str] = []
@@ -131,6 +134,7 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
             output = next(node.output[0] for node in proto.graph.node if node.name == item.node)
             found[output] = ranges.of(item.layer.node)
             behind |= {output, item.output}
+    _state_types(proto.graph, found)
     with quiet():
         quantizer = QDQQuantizer(
             proto,
@@ -160,6 +164,26 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
     return _serialized(quantizer.model.model)
 
 
+def _with_channels(proto: Any) -> Any:
+    """Returns an older model in the first opset whose quantization operators have a scale a channel."""
+    import onnx
+
+    opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
+    if opset >= _CHANNELS_SINCE:
+        return proto
+    return onnx.version_converter.convert_version(proto, _CHANNELS_SINCE)
+
+
+def _state_types(graph: Any, names: Iterable[str]) -> None:
+    """States the type of values behind operators that onnx does not know; the quantizer leaves untyped ones float."""
+    from onnx import TensorProto, helper
+
+    known = {item.name for item in (*graph.value_info, *graph.input, *graph.output)}
+    graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
+    )
+
+
 def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: bool) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -180,7 +204,12 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],
-            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+            extra_options={
+                "MatMulConstBOnly": True,
+                "WeightSymmetric": True,
+                # Of values behind operators that onnx does not know; a float weight makes a float product.
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+            },
         )
         return _serialized(onnx.load(path))
 

@@ -1,0 +1,91 @@
+"""What a run does otherwise with a model that stays a file: asked and calibrated in its own runtime, never changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.evidence import ModelInfo, StepInfo
+from compress.hosts.calls import run_outputs
+from compress.hosts.local import LocalHost
+from compress.model import cost
+from compress.model.core import Model
+from compress.model.onnx_file import OnnxFile
+from compress.runtimes.base import Lowered
+from compress.runtimes.calibrate import Ranges
+from compress.workflow.plan import Plan
+
+RUNTIME = "onnxruntime"
+_BATCH = 256
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def ask(model: Model | OnnxFile, inputs: Mapping[str, NDArray[np.generic]], timeout_s: float) -> Arrays:
+    """Returns what the original answers, `[rows, ...]` by output: a graph here, a file in a worker.
+
+    Raises:
+        WorkerError: If the worker failed.
+    """
+    if isinstance(model, Model):
+        return model.run(inputs)
+    return _run(model.data, inputs, _BATCH, timeout_s)
+
+
+def observe(lowered: Lowered, inputs: Mapping[str, NDArray[np.generic]], batch: int, timeout_s: float) -> Ranges:
+    """Returns the ranges of a file's values over the rows, `batch` at a time.
+
+    Raises:
+        WorkerError: If the worker failed.
+        DataError: If a value is NaN or infinite.
+    """
+    from compress.runtimes.onnxruntime.direct import ranges_from, watched
+
+    data, names = watched(lowered)
+    return ranges_from(_run(data, inputs, batch, timeout_s), names)
+
+
+def model_info(model: Model | OnnxFile) -> ModelInfo:
+    """Returns the figures that stand in the evidence. Of a file, multiply-adds count where their shapes are known."""
+    if isinstance(model, Model):
+        return cost.describe(model)
+    from compress.runtimes.onnxruntime.inspect import describe_onnx
+
+    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model.data)
+        found = describe_onnx(path)
+    return ModelInfo(
+        digest=model.digest,
+        parameters=found.parameters,
+        macs=found.macs or 0,
+        bytes=len(model.data),
+        layers=len(found.layers),
+        inputs=tuple(
+            f"{item.name}: {item.dtype}[batch{''.join(f', {size}' for size in item.shape)}]"
+            for item in model.signature.inputs
+        ),
+        outputs=tuple(item.name for item in model.signature.outputs),
+    )
+
+
+def not_possible(model: OnnxFile, plan: Plan) -> tuple[StepInfo, ...]:
+    """Returns the import and every pass as steps that changed nothing, with the reason."""
+    info = model_info(model)
+    nodes = tuple((f"{operator} (node {node!r})", "cannot be imported") for operator, node in model.unsupported)
+    kinds = [*(config.kind for config in plan.recipe.passes), "fold_batch_norm"]
+    reason = f"not possible on a file that is no graph: {model.reason}"
+    return (
+        StepInfo("import", (), nodes, info, info),
+        *(StepInfo(kind, (), (("the whole model", reason),), info, info) for kind in kinds),
+    )
+
+
+def _run(data: bytes, inputs: Mapping[str, NDArray[np.generic]], batch: int, timeout_s: float) -> Arrays:
+    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(data)
+        return run_outputs(LocalHost(), RUNTIME, path, inputs, threads=1, batch=batch, timeout_s=timeout_s)

@@ -1,0 +1,126 @@
+"""The main job on an `.onnx` file with operators that cannot be imported."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+from tiny_project import FEATURES
+
+from compress.errors import ModelError, RecipeError
+
+
+def write(folder, *, opset=17, external=False, outputs=("logit",)):
+    """The trained scorer with ONNX Runtime's own `FastGelu` in it, an input that nothing reads, nodes without names."""
+    weights = load_file(folder / "weights.safetensors")
+    constants = {
+        "w1": weights["first.weight"].T,
+        "w2": weights["second.weight"],
+        "b2": weights["second.bias"],
+        "w3": weights["head.weight"].T,
+    }
+    bias = numpy_helper.from_array(weights["first.bias"], "")
+    nodes = [
+        helper.make_node("Constant", [], ["b1"], value=bias),
+        helper.make_node("MatMul", ["features", "w1"], ["h"]),
+        helper.make_node("FastGelu", ["h", "b1"], ["g"], domain="com.microsoft"),
+        helper.make_node("Gemm", ["g", "w2", "b2"], ["k"], transB=1, name="second"),
+        helper.make_node("Relu", ["k"], ["r"]),
+        helper.make_node("MatMul", ["r", "w3"], ["m"]),
+        helper.make_node("Reshape", ["m", "flat"], ["logit"]),
+        helper.make_node("Neg", ["logit"], ["other"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(FEATURES)]),
+            helper.make_tensor_value_info("orphan", TensorProto.FLOAT, ["n", 1]),
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in outputs],
+        [
+            *(numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()),
+            numpy_helper.from_array(np.array([-1], np.int64), "flat"),
+        ],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=8,
+    )
+    options = {"save_as_external_data": True, "location": "model.data", "size_threshold": 16} if external else {}
+    onnx.save(model, folder / "model.onnx", **options)
+    return folder / "model.onnx"
+
+
+def as_file(project, outputs=None, **changes):
+    return project.change(model={"source": "model.onnx", "weights": None, "outputs": outputs}, **changes)
+
+
+def test_it_is_quantized_and_measured_for_onnx_runtime_and_what_was_not_possible_is_told(project):
+    path = write(project.folder)
+    as_file(project, targets=["onnxruntime-cpu", "litert-cpu"], passes=[{"kind": "fold_batch_norm"}])
+    project.run()
+    evidence = project.evidence()
+    mobile = evidence.targets[1]
+    assert "cannot take the file as it is" in mobile.error and "com.microsoft.FastGelu" in mobile.error
+    steps = {step.kind: step.skipped for step in evidence.steps}
+    assert steps["import"] == (("com.microsoft.FastGelu (node 'FastGelu')", "cannot be imported"),)
+    assert "not possible on a file that is no graph" in steps["fold_batch_norm"][0][1]
+    assert "without the inputs orphan, which nothing reads" in project.manifest()["lineage"]["original"]
+
+    (first, static, dynamic) = evidence.targets[0].candidates
+    assert not any(candidate.error for candidate in (first, static, dynamic))
+    # The baseline answers as the file does.
+    session = onnxruntime.InferenceSession((project.out / first.artifact.file).read_bytes())
+    rows = np.random.default_rng(0).normal(size=(7, len(FEATURES))).astype(np.float32)
+    before = onnxruntime.InferenceSession(path).run(None, {"features": rows, "orphan": rows[:, :1]})
+    np.testing.assert_array_equal(session.run(None, {"features": rows})[0], before[0])
+    assert first.parity[0].reference == "file" and first.parity[0].max_abs == 0
+    for candidate in (static, dynamic):
+        precisions = {layer.operator: layer.precision for layer in candidate.artifact.layers}
+        assert precisions == {"matmul": "int8", "linear": "int8"}
+        assert candidate.parity[0].sqnr_db > 25
+        assert candidate.metric("agreement").value > 0.95
+    assert any("in ONNX Runtime" in note for note in static.artifact.notes)
+    report = (project.out / "report.md").read_text(encoding="utf-8")
+    assert "FastGelu" in report
+
+
+@pytest.mark.usefixtures("canned_latency")
+def test_external_data_is_inside_what_ships(project):
+    write(project.folder, external=True)
+    as_file(project, schemes=["float32"]).run()
+    (project.folder / "model.data").unlink()
+    (first,) = project.evidence().targets[0].candidates
+    onnxruntime.InferenceSession((project.out / first.artifact.file).read_bytes())
+
+
+@pytest.mark.usefixtures("canned_latency")
+def test_an_old_opset_is_quantized_too(project):
+    write(project.folder, opset=12)
+    as_file(project).run()
+    for candidate in project.evidence().targets[0].candidates:
+        assert not candidate.error
+
+
+@pytest.mark.usefixtures("canned_latency")
+def test_outputs_are_chosen_by_name(project):
+    write(project.folder, outputs=("other", "logit"))
+    as_file(project, ["logit"], schemes=["float32"]).run()
+    (first,) = project.evidence().targets[0].candidates
+    assert first.artifact.outputs == ("logit",)
+    as_file(project, ["logits"])
+    with pytest.raises(ModelError, match="no output 'logits'"):
+        project.run()
+
+
+def test_other_columns_than_the_file_takes_are_refused(project):
+    write(project.folder)
+    as_file(project, data={"drop": ["group", "debt"]})
+    with pytest.raises((ModelError, RecipeError), match=r"\[batch, 6\], the data gives \[batch, 5\]"):
+        project.run()
+    assert not project.out.exists()
