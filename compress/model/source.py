@@ -32,11 +32,14 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
             raise ModelError("model.weights: a .pt2 holds its own weights", "remove the key.")
         return _bound(load_pt2(folder / config.source, config.outputs), inputs, config.source)
     if config.source.endswith(".onnx"):
-        from compress.model.onnx_import import UnsupportedOperatorsError, load_onnx
+        from compress.model.onnx_import import UnsupportedOperatorsError, check_onnx, load_onnx
 
         _refuse_keys(config, "an .onnx file holds its own weights")
-        sizes = {item.name: item.shape for item in inputs}
         path = folder / config.source
+        orphans = check_onnx(path).orphans
+        # Rows may well bring what the file declares and nothing reads.
+        inputs = [item for item in inputs if item.name not in orphans or len(inputs) == 1]
+        sizes = {item.name: item.shape for item in inputs}
         try:
             return _bound(load_onnx(path, config.outputs, sizes=sizes), inputs, config.source)
         except UnsupportedOperatorsError as error:

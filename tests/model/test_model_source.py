@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from compress.errors import ModelError
+from compress.errors import ModelError, UnsafeFileError
 from compress.model.core import TensorInfo
+from compress.model.onnx_file import OnnxFile
 from compress.model.source import load_model
 from compress.recipe import ModelConfig
 
@@ -106,3 +109,37 @@ def test_a_file_that_is_no_source_is_told_by_its_content(folder):
     with pytest.raises(ModelError, match=r"model\.source: weights\.pth is not a source") as caught:
         load(folder, [ZETA], source="weights.pth")
     assert "file.py:function" in caught.value.hint
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["score"], name="product")]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "unread")],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.ones((4, 2), np.float32), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_rows_may_bring_an_input_that_the_file_declares_and_nothing_reads(tmp_path, onnx_file):
+    onnx.save(onnx_file, tmp_path / "model.onnx")
+    x, unread = TensorInfo("x", (4,), "float32"), TensorInfo("unread", (4,), "float32")
+    model = load(tmp_path, [unread, x], source="model.onnx")
+    assert model.signature.inputs == (x,)
+    with pytest.raises(ModelError, match="no input 'other'"):
+        load(tmp_path, [x, TensorInfo("other", (4,), "float32")], source="model.onnx")
+
+
+def test_a_file_that_stays_a_file_may_not_read_outside_its_folder(tmp_path, onnx_file):
+    onnx_file.graph.node[0].op_type, onnx_file.graph.node[0].domain = "FusedMatMul", "com.microsoft"
+    onnx_file.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(onnx_file, tmp_path / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=1)
+    x = TensorInfo("x", (4,), "float32")
+    assert isinstance(load(tmp_path, [x], source="model.onnx"), OnnxFile)
+    (tmp_path / "w.data").rename(tmp_path / "elsewhere")
+    (tmp_path / "w.data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match="link"):
+        load(tmp_path, [x], source="model.onnx")
