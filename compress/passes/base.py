@@ -61,7 +61,10 @@ class Pass(Protocol):
 PASSES = Registry(
     "pass",
     "edge_compress.passes",
-    {"fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm"},
+    {
+        "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
+        "prune": "compress.passes.prune.prune:Prune",
+    },
 )
 
 

@@ -13,8 +13,11 @@ from compress.passes.base import PASSES, Context, run_pass
 MODELS = sorted(TINY)
 
 
+OPTIONS = {"prune": {"ratio": 0.4, "round_to": 1}}
+
+
 def applied(kind, model, seed=0):
-    return run_pass(kind, model, None, Context(seed=seed), allow_no_change=True)
+    return run_pass(kind, model, None, Context(seed=seed, options=OPTIONS.get(kind, {})), allow_no_change=True)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -170,18 +170,16 @@ def unify(one: Dim, other: Dim, reason: str) -> None:
     while left and right:
         first, second = left.pop(0), right.pop(0)
         wanted = min(term_size(first), term_size(second))
-        for term, rest in ((first, left), (second, right)):
-            if term_size(term) > wanted and not _split(term, wanted):
+        if term_size(first) != term_size(second):
+            longer, rest = (first, left) if term_size(first) > wanted else (second, right)
+            if not _split(longer, wanted):
                 freeze(one, reason)
                 freeze(other, reason)
                 return
-            if term_size(term) > wanted:
-                rest[:0] = list(terms((term,)))
-                # The piece in front is what is compared now.
-                if term is first:
-                    first = rest.pop(0)
-                else:
-                    second = rest.pop(0)
+            # The piece in front is what is compared now.
+            front, *behind = terms((longer,))
+            rest[:0] = behind
+            first, second = (front, second) if longer is first else (first, front)
         if not _unify_terms(first, second):
             freeze(one, reason)
             freeze(other, reason)
@@ -189,6 +187,24 @@ def unify(one: Dim, other: Dim, reason: str) -> None:
         # What was taken apart may reach the rest of both sums.
         left = [found for term in left for found in terms((term,))]
         right = [found for term in right for found in terms((term,))]
+
+
+def places(dim: Dim, axis: Axis) -> Indices:
+    """Returns, for every position of a dimension, which position of an axis it is made of; -1 where of none."""
+    found = []
+    for term in terms(dim):
+        number = np.full(1, -1, np.int64)
+        for factor in term:
+            root = factor.root
+            if root is axis:
+                inner = np.arange(root.size, dtype=np.int64)
+            elif root.parts is not None:
+                inner = places(root.parts, axis)
+            else:
+                inner = np.full(root.size, -1, np.int64)
+            number = np.maximum(number[:, None], inner[None, :]).ravel()
+        found.append(number)
+    return np.concatenate(found)
 
 
 def divide(dim: Dim, sizes: Sequence[int]) -> list[Dim] | None:

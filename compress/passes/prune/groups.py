@@ -12,7 +12,8 @@ from torch.fx import GraphModule
 
 from compress.model.core import Model
 from compress.passes.edit import edited, get_parameter
-from compress.passes.prune.axes import Axis, Cut, Dim, leaves
+from compress.passes.prune.axes import Axis, Cut, Dim, leaves, places
+from compress.passes.prune.rules_layers import KERNEL
 from compress.passes.prune.rules_layers import RULES as LAYERS
 from compress.passes.prune.rules_views import RULES as VIEWS
 from compress.passes.prune.trace import Trace, trace
@@ -30,9 +31,7 @@ class Member:
 
     def positions(self, axis: Axis, chosen: Indices) -> Indices:
         """Returns the positions along the dimension that belong to some positions of an axis."""
-        rest = np.setdiff1d(np.arange(axis.size, dtype=np.int64), chosen)
-        total = np.arange(Cut().size(self.dim), dtype=np.int64)
-        return np.setdiff1d(total, Cut({axis: rest}).positions(self.dim))
+        return np.flatnonzero(np.isin(places(self.dim, axis), chosen))
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ def analyse_module(module: GraphModule) -> Analysis:
     for name, shape in found.stored.items():
         for place, dim in enumerate(shape):
             for axis in dict.fromkeys(leaves(dim)):
-                reached.setdefault(axis, []).append(Member(name, place, dim))
+                if axis.frozen != KERNEL:
+                    reached.setdefault(axis, []).append(Member(name, place, dim))
     groups = []
     for axis, members in reached.items():
         first = members[0]
@@ -107,7 +107,7 @@ def analyse_module(module: GraphModule) -> Analysis:
     return Analysis(module, found, tuple(groups))
 
 
-def cut(model: Model, keep: Mapping[str, Sequence[int]], step: str = "prune") -> Model:
+def cut(model: Model, keep: Mapping[str, Sequence[int] | Indices], step: str = "prune") -> Model:
     """Returns the Model with only some positions of some groups.
 
     Args:
@@ -125,7 +125,7 @@ def cut(model: Model, keep: Mapping[str, Sequence[int]], step: str = "prune") ->
     return edited(model, edit, step)
 
 
-def apply_cut(analysis: Analysis, keep: Mapping[str, Sequence[int]]) -> None:
+def apply_cut(analysis: Analysis, keep: Mapping[str, Sequence[int] | Indices]) -> None:
     """Cuts the parameters of a walked graph and rewrites the sizes that stand in it, in place."""
     by_name = {group.name: group for group in analysis.groups}
     chosen: dict[Axis, Indices] = {}

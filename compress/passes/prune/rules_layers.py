@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from compress.passes.prune.axes import UNIT, Cut, Dim, freeze, fresh, mix, product, size, unify
-from compress.passes.prune.trace import Call, Result, Rule, Shape, freeze_shape, frozen_shape, refuse
+from compress.passes.prune.axes import UNIT, Dim, freeze, fresh, mix, product, size, unify
+from compress.passes.prune.trace import Call, Result, Rule, Shape, frozen_shape, refuse
+
+# Why the elements of a kernel stay; such dimensions are no groups worth a word.
+KERNEL = "a kernel"
 
 
 def linear(call: Call) -> Result:
@@ -57,8 +60,10 @@ def convolution(call: Call) -> Result:
     value, weight, bias = call.shape("input") or (), call.shape("weight") or (), call.shape("bias")
     spatial = int(call.operator.removeprefix("conv")[0])
     sizes = call.sizes()
-    for dim in (*value[-spatial:], *weight[2:]):
-        freeze(dim, call.at("picture elements or a kernel"))
+    for dim in value[-spatial:]:
+        freeze(dim, call.at("picture elements"))
+    for dim in weight[2:]:
+        freeze(dim, KERNEL)
     batch = value[: len(value) - spatial - 1]
     channels, reason = value[-spatial - 1], call.at("convolution")
     groups = int(call.get("groups", 1))
@@ -81,8 +86,10 @@ def conv_transpose(call: Call) -> Result:
     value, weight, bias = call.shape("input") or (), call.shape("weight") or (), call.shape("bias")
     spatial = int(call.operator.removeprefix("conv_transpose")[0])
     sizes, reason = call.sizes(), call.at("convolution")
-    for dim in (*value[-spatial:], *weight[2:]):
-        freeze(dim, call.at("picture elements or a kernel"))
+    for dim in value[-spatial:]:
+        freeze(dim, call.at("picture elements"))
+    for dim in weight[2:]:
+        freeze(dim, KERNEL)
     groups = int(call.get("groups", 1))
     unify(value[-spatial - 1], weight[0], reason)
     result = weight[1]
@@ -191,11 +198,6 @@ def broadcast(call: Call, shapes: list[Shape]) -> Shape:
     return tuple(result)
 
 
-def whole(cut: Cut, shape: Shape) -> list[int]:
-    """Returns the sizes of a shape after a cut."""
-    return [cut.size(dim) for dim in shape]
-
-
 RULES: Mapping[str, Rule] = {
     "linear": linear,
     **dict.fromkeys(("matmul", "mm", "bmm"), matmul),
@@ -220,4 +222,4 @@ RULES: Mapping[str, Rule] = {
     "upsample_linear1d": pooling,
 }
 
-__all__ = ["RULES", "broadcast", "freeze_shape", "whole"]
+__all__ = ["KERNEL", "RULES", "broadcast"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch.fx import Node
 
-from compress.passes.prune.axes import UNIT, Cut, Dim, add, divide, freeze, fresh, mix, product, size, terms, unify
-from compress.passes.prune.rules_layers import broadcast, whole
-from compress.passes.prune.trace import Call, Result, Rule, Shape, dims_size, frozen_shape, refuse, unknown_result
+from compress.passes.prune.axes import UNIT, Cut, Dim, add, divide, freeze, fresh, leaves, mix, product, size, unify
+from compress.passes.prune.rules_layers import broadcast
+from compress.passes.prune.trace import Call, Result, Rule, Shape, dims_size, refuse, unknown_result
 
 
 def same(call: Call) -> Result:
@@ -305,15 +305,31 @@ def _product(sizes: Sequence[int]) -> int:
 
 
 def _sizes_after(given: Sequence[Any], shape: Shape) -> Any:
-    """Returns the sizes of an argument after a cut; what the graph computes itself, and -1, stay as they are."""
+    """Returns the sizes of an argument after a cut; -1 stays.
+
+    A size that the graph computes stays, too, unless it was multiplied by what the cut changes, as in `batch · heads`:
+    it becomes the one that follows from the others.
+    """
     given = list(given)
-    ahead = len(shape) - len(given)
+    dims = shape[len(shape) - len(given) :]
+    computed = [dim for old, dim in zip(given, dims, strict=True) if isinstance(old, Node) and _beside_batch(dim)]
+    for dim in computed[1:] if -1 not in given else computed:
+        freeze(dim, "a size that the graph computes")
 
     def sizes(cut: Cut) -> list[Any]:
-        found = whole(cut, shape)[ahead:]
-        return [length if isinstance(old, int) and old != -1 else old for old, length in zip(given, found, strict=True)]
+        found: list[Any] = []
+        for old, dim in zip(given, dims, strict=True):
+            if isinstance(old, Node):
+                found.append(old if cut.size(dim) == size(dim) else -1)
+            else:
+                found.append(old if old == -1 else cut.size(dim))
+        return found
 
     return sizes
+
+
+def _beside_batch(dim: Dim) -> bool:
+    return any(not axis.frozen for axis in leaves(dim))
 
 
 def _place(place: int, shape: Sequence[Any]) -> int:
@@ -359,4 +375,4 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("<built-in function mul>", "<built-in function add>", "<built-in function eq>"), number),
 }
 
-__all__ = ["RULES", "frozen_shape", "terms"]
+__all__ = ["RULES"]
