@@ -10,10 +10,22 @@ import click
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--layers", is_flag=True, help="Also list every layer, or every tensor of a weights file.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Also list every layer, every tensor of a weights file, or every slice.",
+)
+@click.option("--groups", is_flag=True, help="List which slices of which weights a cut takes together.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
-def command(file: Path, layers: bool, as_json: bool) -> int:
+def command(file: Path, layers: bool, groups: bool, as_json: bool) -> int:
     """Describe FILE without running it: a .pt2, .onnx, .tflite, or a file of weights."""
+    if groups:
+        from rich.console import Console
+
+        from compress.cli.groups import render_groups
+
+        render_groups(file, Console(), members=layers)
+        return 0
     from compress.cli.inspect import inspect_file, render, to_plain
 
     info = inspect_file(file)

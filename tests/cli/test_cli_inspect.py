@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cli_command import Command
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from safetensors.torch import save_file
@@ -188,3 +189,17 @@ def test_importing_it_loads_no_framework() -> None:
     code = f"import sys, compress.cli.inspect; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_groups_of_a_model_are_listed_with_what_cannot_be_cut(onnx_file: Path, command: Command) -> None:
+    said = command("inspect", onnx_file, "--groups", "--layers")
+    assert said.code == 0
+    assert "no: an input of the model" in said.out and "no: an output of the model" in said.out
+    assert "0 of 2 groups can be cut" in said.out
+
+
+def test_weights_have_no_groups(tmp_path: Path, command: Command) -> None:
+    save_file({"a.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
+    said = command("inspect", tmp_path / "a.safetensors", "--groups")
+    assert said.code == 2
+    assert "groups are found in a graph" in said.err and "Traceback" not in said.err

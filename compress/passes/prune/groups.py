@@ -141,6 +141,9 @@ def apply_cut(analysis: Analysis, keep: Mapping[str, Sequence[int] | Indices]) -
         chosen[group.axis] = kept
     applied = Cut(chosen)
     _cut_parameters(analysis, applied)
+    for node in analysis.module.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        # A kernel may lay out a smaller result in another order in memory, which a view refuses.
+        node.target = torch.ops.aten.reshape.default
     for (node, place), value in analysis.found.rewrites.items():
         if isinstance(place, int):
             node.update_arg(place, value(applied))

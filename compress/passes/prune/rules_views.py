@@ -344,7 +344,7 @@ RULES: Mapping[str, Rule] = {
     "pointwise": pointwise,
     **dict.fromkeys(("rsub", "floor_divide", "masked_fill", "where", "__and__", "__or__", "__xor__"), pointwise),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "detach", "alias"), same),
-    **dict.fromkeys(("to", "_to_copy", "type_as", "lift_fresh_copy"), same),
+    **dict.fromkeys(("to", "_to_copy", "type_as", "lift_fresh_copy", "detach_"), same),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "hardswish", "hardswish_"), same),
     **dict.fromkeys(("view", "reshape", "_unsafe_view"), view),
     "flatten": flatten,
