@@ -388,7 +388,7 @@ def test_recipes_that_are_none(project: Project, refused: Refused, text: str, ex
         ({"targets": ["odd.toml"]}, ["odd.toml", "unknown key 'budgets.size'", "size_bytes"]),
         ({"targets": ["garbage.toml"]}, ["garbage.toml: not valid TOML"]),
         ({"targets": ["missing.toml"]}, ["missing.toml: No such file"]),
-        ({"passes": [{"kind": "prune"}]}, ["passes[0].kind: there is no pass 'prune'"]),
+        ({"passes": [{"kind": "shrink"}]}, ["passes[0].kind: there is no pass 'shrink'"]),
         ({"passes": [{"kind": "fold_batch_norm"}]}, ["'fold_batch_norm' changed nothing", "allow_no_change = true"]),
     ],
 )
