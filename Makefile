@@ -3,16 +3,21 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow check wheel clean help
+.PHONY: demo example test test-slow check check-latency wheel clean help
 
 help:
 	@echo "make demo       install, compress the credit example, print the table"
+	@echo "make example NAME=fashion_items  fetch, train where needed, compress and measure an example"
 	@echo "make test       install what tests need, run the fast tests"
 	@echo "make test-slow  run the tests marked slow: real weights and data"
+	@echo "make check-latency  is the credit example's int8 file slower than the committed one?"
 	@echo "make check      lint, types, import rules, wheel contents"
 
 demo: .venv/.demo
 	$(BIN)/edge-compress run examples/credit_default/recipe.toml --out examples/credit_default/out
+
+example: .venv/.demo
+	$(BIN)/python examples/run.py $(NAME)
 
 test: .venv/.test
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
@@ -28,6 +33,9 @@ check: .venv/.dev
 	@mkdir -p build
 	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	$(BIN)/python tests/wheel_contents.py build/wheel
+
+check-latency: demo
+	$(BIN)/edge-compress check --against main --store benchmarks/baselines/store --budget-s 30
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 2; }

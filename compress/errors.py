@@ -57,6 +57,12 @@ class StoreError(CompressError):
     """An output folder or a stored file that cannot be read or written."""
 
 
+class ApprovalError(StoreError):
+    """What may not be approved, or is no longer what was approved."""
+
+    exit_code = 1
+
+
 class WorkerError(CompressError):
     """A worker process that crashed, hung or could not start. An error of its target, not of the run."""
 

@@ -12,21 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress.errors import StoreError
+from compress.review import Interval as Interval
+from compress.review import Review
 
 SCHEMA = 1
 
 LatencyVerdict = Literal["FASTER", "SAME", "SLOWER", "UNKNOWN"]
 GateStatus = Literal["PASS", "FAIL", "INCONCLUSIVE", "INCOMPARABLE"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval `[low, high]` at `level`, and the method that gave it."""
-
-    low: float
-    high: float
-    level: float
-    method: str
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,7 @@ class ArtifactInfo:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One scheme on one target, as measured. `error` says why figures are missing."""
+    """One scheme on one target, as measured. `error` says why figures are missing; `reviews` has one entry a task."""
 
     scheme: str
     artifact: ArtifactInfo | None = None
@@ -189,6 +181,7 @@ class Candidate:
     memory: Memory | None = None
     placement: Placement | None = None
     error: str = ""
+    reviews: tuple[Review, ...] = ()
 
     def metric(self, name: str, task: str | None = None) -> Metric | None:
         """The metric of that name (of that task, if one is given), or None."""
@@ -274,8 +267,21 @@ class StepInfo:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """Rows of `split` whose inputs are also those of a row of `other`: what is measured there was seen before."""
+
+    split: str
+    other: str
+    rows: int
+    split_rows: int
+
+
+@dataclass(frozen=True)
 class DataInfo:
-    """The rows behind the figures. `positives` counts the positive rows of each split."""
+    """The rows behind the figures. `positives` counts the positive rows of each split.
+
+    `leaks` counts rows of the test split with the inputs of rows of other splits; None where nobody looked.
+    """
 
     source: str
     fingerprint: str
@@ -284,6 +290,7 @@ class DataInfo:
     positives: Mapping[str, int]
     split_fingerprints: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] | None = None
 
 
 @dataclass(frozen=True)

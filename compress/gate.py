@@ -5,6 +5,7 @@
 2. Every other rule is a bound on one figure: within it PASS, beyond it FAIL.
 3. A figure that a rule needs and that is missing or not finite is INCOMPARABLE, never a pass.
 4. Every task of a candidate is judged; with several, rules and reasons name the task.
+5. What a review of a task found (decisions, segments, explanations) is judged by the rules of `gate_review`.
 """
 
 from __future__ import annotations
@@ -14,23 +15,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from compress.evidence import Candidate, GateStatus, Metric, RuleResult, TargetEvidence, Verdict
+from compress.evidence import Candidate, GateStatus, Leak, Metric, RuleResult, TargetEvidence, Verdict
+from compress.gate_review import judge_leaks, judge_reviews
 from compress.recipe import GateConfig
-from compress.search.wording import decimals_for, has_several_tasks, of_task, percent, span, title
+from compress.search.wording import (
+    decimals_for,
+    has_several_tasks,
+    of_task,
+    percent,
+    rows_to_settle,
+    span,
+    title,
+)
 from compress.target import Budgets
 
 _ORDER: tuple[GateStatus, ...] = ("PASS", "INCONCLUSIVE", "INCOMPARABLE", "FAIL")
 EXIT_CODES: dict[GateStatus, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INCOMPARABLE": 3}
-
-# Beyond this nobody collects rows: the estimate lies on the margin, as far as anyone can tell.
-_ROWS_MAX = 10**12
 
 # The primary metrics of tasks that decide: there must be an agreement beside them.
 _OF_DECISIONS = ("auc", "top_1")
 
 
 def judge(
-    candidate: Candidate, policy: GateConfig, budgets: Budgets, margins: Mapping[str, float] = MappingProxyType({})
+    candidate: Candidate,
+    policy: GateConfig,
+    budgets: Budgets,
+    margins: Mapping[str, float] = MappingProxyType({}),
+    leaks: Sequence[Leak] | None = None,
 ) -> Verdict:
     """Returns the verdict on one candidate: the worst of its rules, and all of them, the worst first.
 
@@ -43,6 +54,7 @@ def judge(
             no task has is not gated.
         budgets: Hard bounds of the target.
         margins: Task to the margin of its primary metric, for tasks that have their own instead of the policy's.
+        leaks: Test rows that are in other splits too; None where nobody looked.
     """
     if candidate.error:
         rules: tuple[RuleResult, ...] = (
@@ -53,6 +65,8 @@ def judge(
             *_losses(candidate, policy, margins),
             *_agreements(candidate, policy),
             *_parities(candidate, policy),
+            *judge_reviews(candidate, policy),
+            *judge_leaks(leaks, policy),
             *_within_budgets(candidate, budgets),
         )
     # A reason that is cut short must end after what failed, not after what is merely unsettled.
@@ -122,7 +136,7 @@ def _non_inferior(metric: Metric, name: str, margin: float) -> tuple[GateStatus,
         return "PASS", f"{said}, within the margin {margin:g}"
     if good > margin:
         return "FAIL", f"{said}, more than the margin {margin:g}"
-    rows = _rows_to_settle(metric.rows, loss, good, bad, margin)
+    rows = rows_to_settle(metric.rows, loss, good, bad, margin)
     settled = f"about {rows:,} rows would" if rows else "the estimate lies on it, so more rows may not either"
     return (
         "INCONCLUSIVE",
@@ -136,23 +150,6 @@ def _said(loss: float, good: float, bad: float, name: str, decimals: int, *, hig
         verb = "gains" if higher_is_better else "saves"
         return f"{verb} {-loss:z.{decimals}f} {name} {span(-bad, -good, decimals)}"
     return f"{'loses' if higher_is_better else 'adds'} {loss:z.{decimals}f} {name} {span(good, bad, decimals)}"
-
-
-def _rows_to_settle(rows: int, loss: float, good: float, bad: float, margin: float) -> int | None:
-    """The rows with which the interval would clear the margin if the estimate stayed: its width goes as 1/sqrt(rows).
-
-    Rounded up to two digits; None where no practical number does.
-    """
-    width = bad - loss if loss < margin else loss - good
-    distance = abs(margin - loss)
-    if not distance:
-        return None
-    shrink = width / distance
-    needed = rows * shrink * shrink
-    if not 0 < needed <= _ROWS_MAX:
-        return None
-    unit = int(10 ** max(0, math.floor(math.log10(needed)) - 1))
-    return max(rows + 1, math.ceil(needed / unit) * unit)
 
 
 def _agreements(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:

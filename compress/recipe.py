@@ -5,6 +5,7 @@ One TOML file, `schema = 1`. Every path in it is relative to the file. An unknow
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -236,12 +237,87 @@ class MeasureConfig(Strict):
         return self
 
 
+class CostConfig(Strict):
+    """`[evaluate.cost]`: what a row costs by its label and its decision, in any unit; positive is 1."""
+
+    false_positive: float
+    false_negative: float
+    true_positive: float = 0.0
+    true_negative: float = 0.0
+
+
+class EvaluateConfig(Strict):
+    """What is looked at beside the metrics.
+
+    `favourable` is the decision that a person hopes for: `negative` where positive means the bad event. `cutoffs` are
+    probabilities beside the task's own. `time` is a column; figures are given by `period` of it. `segment_rows` is the
+    size below which a segment is marked small and judged by no rule. `folds` splits the test rows (0: not at all).
+    `robustness_rows` are fed with disturbed inputs (0: none), `noise` being a share of each input's spread.
+    """
+
+    favourable: Literal["negative", "positive"] = "negative"
+    cutoffs: tuple[float, ...] = ()
+    cost: CostConfig | None = None
+    bands: int = Field(default=10, ge=2, le=100)
+    calibration_bins: int = Field(default=10, ge=2, le=100)
+    segment_rows: int = Field(default=100, ge=1)
+    folds: int = Field(default=0, ge=0, le=20)
+    time: str | None = None
+    period: Literal["value", "month", "quarter", "year"] = "month"
+    robustness_rows: int = Field(default=200, ge=0)
+    noise: float = Field(default=0.01, gt=0, le=1)
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _probabilities(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for item in value:
+            if not 0 < item < 1:
+                raise ValueError(f"a cut-off is a probability between 0 and 1; got {item:g}")
+        return value
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold is all rows; give 2 or more, or 0 for none")
+        return value
+
+
+class SegmentConfig(Strict):
+    """`[segments.NAME]`: groups of rows by a column: its values, or with `bins` the ranges between these edges."""
+
+    column: str = Field(min_length=1)
+    bins: tuple[float, ...] = ()
+
+    @field_validator("bins")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(high <= low for low, high in itertools.pairwise(value)):
+            raise ValueError(f"bins must ascend; got {', '.join(f'{item:g}' for item in value)}")
+        return value
+
+
+class ExplainConfig(Strict):
+    """`[explain]`: attributions of baseline and candidate on the same `rows` test rows.
+
+    `background` rows stand for "feature unknown"; each row is walked through `permutations` random orders of its
+    features, there and back. `top_k` reason codes are what a declined customer is told.
+    """
+
+    rows: int = Field(default=128, ge=2, le=10_000)
+    background: int = Field(default=16, ge=1, le=1000)
+    permutations: int = Field(default=2, ge=1, le=1000)
+    top_k: int = Field(default=4, ge=1)
+
+
 class GateConfig(Strict):
-    """What must not get worse, and by how much.
+    """What must not get worse, and by how much; docs/risk-gate.md says where each default comes from.
 
     Each `*_margin` is the largest loss whose 95 % interval may still be reached: the interval's bad end must
     lie inside. It holds for the metric of that name of every task; a task's own `margin` replaces that of its primary
-    metric. Metrics without a margin are reported, not gated.
+    metric. Metrics without a margin are reported, not gated. The bounds from `max_flips` on are judged in the same
+    way; None switches a rule off. Without `fallback` the original does not ship where nothing else passes: the run
+    then fails.
     """
 
     auc_margin: float = Field(default=0.003, ge=0)
@@ -254,7 +330,21 @@ class GateConfig(Strict):
     ks_margin: float | None = Field(default=None, ge=0)
     min_agreement: float = Field(default=0.98, ge=0, le=1)
     min_sqnr_db: float | None = Field(default=None)
-    objective: Literal["fastest", "smallest"] = "fastest"
+    max_flips: float | None = Field(default=None, ge=0, le=1)
+    max_approval_change: float | None = Field(default=None, ge=0, le=1)
+    max_psi: float | None = Field(default=0.1, ge=0)
+    max_ece_increase: float | None = Field(default=0.02, ge=0)
+    max_cost_increase: float | None = Field(default=None, ge=0)
+    max_segment_auc_loss: float | None = Field(default=None, ge=0)
+    max_segment_approval_change: float | None = Field(default=None, ge=0, le=1)
+    max_segment_tpr_loss: float | None = Field(default=None, ge=0, le=1)
+    max_fairness_change: float | None = Field(default=None, ge=0, le=1)
+    four_fifths: bool = True
+    max_attribution_drift: float | None = Field(default=0.2, ge=0)
+    max_reason_code_changes: float | None = Field(default=0.25, ge=0, le=1)
+    max_leaked_rows: float | None = Field(default=0.01, ge=0, le=1)
+    objective: Literal["fastest", "smallest", "best"] = "fastest"
+    fallback: bool = True
 
 
 class Recipe(Strict):
@@ -277,6 +367,9 @@ class Recipe(Strict):
     calibration: CalibrationConfig = CalibrationConfig()
     measure: MeasureConfig = MeasureConfig()
     gate: GateConfig = GateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    segments: dict[str, SegmentConfig] = {}
+    explain: ExplainConfig | None = None
     seed: int = Field(default=0, ge=0)
 
     @field_validator("schema_")

@@ -23,6 +23,21 @@ class Budgets(Strict):
     min_accelerated: float | None = Field(default=None, ge=0, le=1)
 
 
+class CheckTolerances(Strict):
+    """What `edge-compress check` lets pass, as shares of the baseline's figure; `operators` is a number.
+
+    `accelerated` is how much the share of operators on the accelerated path may fall. Memory is also allowed the
+    last MiB, which differs from run to run.
+    """
+
+    latency: float = Field(default=0.02, ge=0.001, le=1)
+    load: float = Field(default=0.25, ge=0.01, le=10)
+    memory: float = Field(default=0.10, ge=0, le=10)
+    size: float = Field(default=0.02, ge=0, le=10)
+    operators: int = Field(default=0, ge=0)
+    accelerated: float = Field(default=0.0, ge=0, le=1)
+
+
 class Target(Strict):
     """Where an artifact runs.
 
@@ -39,6 +54,7 @@ class Target(Strict):
     cpu: Literal["native", "any"] = "any"
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
+    check: CheckTolerances = CheckTolerances()
 
     @field_validator("schema_")
     @classmethod

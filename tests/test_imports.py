@@ -23,6 +23,7 @@ LIGHT = [
     "compress.bench",
     "compress.evaluate",
     "compress.search",
+    "compress.workflow.approval",
 ]
 HEAVY = {"torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_litert", "ai_edge_quantizer", "jax", "tensorflow"}
 

@@ -290,3 +290,37 @@ def _with(values, table, key):
     """A copy of nested tables in which one table, told by identity, has a key more."""
     copied = {name: _with(inner, table, key) if isinstance(inner, dict) else inner for name, inner in values.items()}
     return {**copied, key: 1} if values is table else copied
+
+
+def test_segments_costs_and_explanations_are_read(tmp_path):
+    text = """
+[segments.band]
+column = "AGE"
+bins = [30, 45.5]
+[evaluate]
+cost = { false_positive = 1, false_negative = 5 }
+cutoffs = [0.2]
+[explain]
+rows = 10
+"""
+    recipe = read(HEAD + BODY + text, tmp_path)
+    assert recipe.segments["band"].bins == (30, 45.5)
+    assert recipe.evaluate.cost.false_negative == 5
+    assert (recipe.explain.rows, recipe.explain.top_k) == (10, 4)
+    assert read(HEAD + BODY, tmp_path).explain is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[segments.band]\ncolumn = "AGE"\nbins = [45, 30]', "bins must ascend; got 45, 30"),
+        ("[segments.band]\nbins = [45]", "the key 'segments.band.column' is missing"),
+        ("[evaluate]\ncutoffs = [1.5]", "a cut-off is a probability between 0 and 1; got 1.5"),
+        ("[evaluate]\nfolds = 1", "one fold is all rows"),
+        ("[evaluate]\nfavorable = true", "unknown key 'evaluate.favorable'"),
+        ("[gate]\nmax_flip = 0.1", "unknown key 'gate.max_flip'"),
+        ("[evaluate.cost]\nfalse_positive = 1", "the key 'evaluate.cost.false_negative' is missing"),
+    ],
+)
+def test_wrong_segments_costs_and_bounds_are_told(text, said, tmp_path):
+    assert said in refused(HEAD + BODY + text, tmp_path).message

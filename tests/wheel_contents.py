@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = "compress"
 # Beside the modules: data that is read at run time, and the files that hosts copy to a device.
-PATTERNS = ("profiles/*.toml", "worker/*.py", "**/*.py")
+PATTERNS = ("profiles/*.toml", "report/templates/*", "worker/*.py", "**/*.py")
 
 
 def expected(root: Path = ROOT) -> set[str]:

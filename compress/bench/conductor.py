@@ -93,7 +93,7 @@ def measure(
        they keep their absolute figures, and no comparison.
     4. Peak memory is the largest of an artifact's processes, that of an empty worker the smallest of
        `EMPTY_WORKERS` of the runtime, so that what an artifact costs is never understated.
-    5. Percentiles are given only where single calls were timed: a mean over a block of short calls hides the tail.
+    5. Percentiles are those of single calls, and are given only where these could be timed.
 
     Args:
         host: Where the workers run.
@@ -232,7 +232,7 @@ def _result(run: _Run, baseline: _Run, empty_bytes: int, plan: _Plan) -> BenchRe
         return BenchResult(error=run.error)
     answers = [run.answers[number] for number in sorted(run.answers)]
     samples = tuple(tuple(answer["samples_ms"]) for answer in answers)
-    single = [time for times in samples for time in times] if _single_calls(answers) else []
+    single = _single_calls(answers)
     latency = Latency(
         batch=plan.batch,
         threads=plan.threads,
@@ -248,5 +248,9 @@ def _result(run: _Run, baseline: _Run, empty_bytes: int, plan: _Plan) -> BenchRe
     return BenchResult(latency, Memory(max(answer["peak_rss_bytes"] for answer in answers), empty_bytes))
 
 
-def _single_calls(answers: Sequence[Mapping[str, Any]]) -> bool:
-    return all(answer["calls_per_sample"] == 1 for answer in answers)
+def _single_calls(answers: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Times of single calls, where all processes timed them; a mean over a block hides the tail."""
+    times = [
+        answer["samples_ms"] if answer["calls_per_sample"] == 1 else answer.get("singles_ms", ()) for answer in answers
+    ]
+    return [time for each in times for time in each] if all(times) else []

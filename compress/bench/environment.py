@@ -79,12 +79,12 @@ def _warnings(machine: dict[str, Any]) -> tuple[str, ...]:
     if busy is not None and busy > BUSY_SHARE:
         found.append(
             f"other processes keep {busy:.0%} of {machine['cores']} cores busy (load average {machine['load_1m']}):"
-            " stop them (see `top`), or raise measure.max_pairs"
+            " stop them (see `top`), or give it more time (measure.max_pairs, --budget-s)"
         )
     if stolen is not None and stolen > STEAL_SHARE:
         found.append(
             f"the hypervisor takes {stolen:.0%} of the processor time (see `vmstat 1`, column st):"
-            " measure on a machine of its own, or raise measure.max_pairs"
+            " measure on a machine of its own, or give it more time (measure.max_pairs, --budget-s)"
         )
     if quota is not None and quota < machine["allowed_cores"]:
         found.append(

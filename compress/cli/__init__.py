@@ -24,6 +24,18 @@ _COMMANDS = {
     "run": ("compress.cli.run", "Compress a model, export it to every target, measure and report."),
     "init": ("compress.cli.init", "Write a commented starter recipe for a model and its data."),
     "inspect": ("compress.cli.inspect_command", "Describe a model file: inputs, outputs, cost, operators, precision."),
+    "evaluate": (
+        "compress.cli.evaluate",
+        "Judge any two models or score files by a recipe's policy.",
+    ),
+    "report": ("compress.cli.report", "Write the reports of a run again, from its evidence alone."),
+    "approve": ("compress.cli.approve", "Take the last run of an output folder as what is in force."),
+    "history": ("compress.cli.history", "List who approved or rolled back what, and when."),
+    "rollback": ("compress.cli.rollback", "Put an older release in force again."),
+    "verify": ("compress.cli.verify", "Compute every hash of what was approved again, and check the signatures."),
+    "bench": ("compress.cli.bench", "Measure model files beside each other: latency, throughput, memory, operators."),
+    "baseline": ("compress.cli.baseline", "Save, list or restore what `check` compares with."),
+    "check": ("compress.cli.check", "Say whether what ships now is slower than its baseline."),
     "targets": ("compress.cli.targets", "List the targets that a recipe can name here."),
     "doctor": ("compress.cli.doctor", "Say which runtimes run here, and what is missing for the others."),
 }

@@ -44,6 +44,8 @@ def command(as_json: bool) -> int:
     from rich.table import Table
     from rich.text import Text
 
+    from compress.report.numbers import format_bytes
+
     console = Console()
     table = Table(box=None, pad_edge=False)
     for column in ("runtime", "runs here", "packages"):
@@ -62,6 +64,8 @@ def command(as_json: bool) -> int:
         value = machine.machine.get(name)
         if value not in (None, "", [], ()):
             shown = ", ".join(value) if isinstance(value, list | tuple) else str(value)
+            if name == "memory_bytes":
+                name, shown = "memory", format_bytes(value)
             console.print(f"{name}: {shown}", highlight=False, markup=False)
     for warning in machine.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)

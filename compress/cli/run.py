@@ -89,7 +89,7 @@ def command(source: str, out: Path | None, print_recipe: bool, as_json: bool, **
     console = Console()
     render(outcome.evidence, console)
     click.echo(f"\n{outcome.status}: {_steps(outcome.reused, outcome.made)}")
-    click.echo(f"report:    {chosen / 'report.md'}")
+    click.echo(f"report:    {chosen / 'report.html'}")
     click.echo(f"artifacts: {chosen / 'artifacts'}/")
     for target, file in outcome.ships.items():
         click.echo(f"           {Path(file).name} ships on {target}")

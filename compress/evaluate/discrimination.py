@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from compress.errors import DataError
 from compress.evidence import Interval
+
+# An interval that rests on fewer rows than this misses rare large changes.
+INFORMATIVE_ROWS_MIN = 10
 
 Labels = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -90,6 +93,33 @@ def weighted_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
     return statistic
 
 
+def drawn_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
+    """Returns a function from any weights `[resamples, cells]` to KS `[resamples]`, each class as its own whole.
+
+    Args:
+        labels: `[cells]`.
+        scores: `[cells]`.
+
+    Raises:
+        DataError: If a class has no rows.
+    """
+    _class_sizes(labels)
+    order = np.argsort(scores)
+    ordered, positive = scores[order], labels[order].astype(np.float64)
+    last_of_tie = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+
+    def statistic(weights: Floats) -> Floats:
+        drawn = weights.take(order, axis=1)
+        of_positives = drawn @ positive
+        of_negatives = drawn.sum(axis=1) - of_positives
+        drawn *= positive / of_positives[:, None] - (1 - positive) / of_negatives[:, None]
+        np.cumsum(drawn, axis=1, out=drawn)
+        largest: Floats = np.abs(drawn.take(last_of_tie, axis=1)).max(axis=1)
+        return largest
+
+    return statistic
+
+
 @dataclass(frozen=True)
 class PairedAuc:
     """Two AUCs on the same rows. `difference` is b - a; `variance` is None with fewer than two rows in a class.
@@ -110,12 +140,20 @@ class PairedAuc:
         return None if self.variance is None else float(np.sqrt(self.variance))
 
     def interval(self, level: float) -> Interval | None:
-        """Returns the normal interval of the difference within [-1, 1]; None where the variance is undefined."""
+        """Returns the interval of the difference within [-1, 1]; None where the variance is undefined.
+
+        Normal; where the variance rests on fewer than 10 informative rows, Student's with one degree of freedom less
+        than there are of them: a variance that hangs on few rare, large changes is itself a guess.
+        """
         error = self.standard_error
         if error is None:
             return None
-        half = float(ndtri((1 + level) / 2)) * error
-        return Interval(max(-1.0, self.difference - half), min(1.0, self.difference + half), level, "DeLong")
+        quantile, method = float(ndtri((1 + level) / 2)), "DeLong"
+        if 0 < self.informative_rows < INFORMATIVE_ROWS_MIN:
+            freedom = max(1.0, self.informative_rows - 1)
+            quantile, method = float(stdtrit(freedom, (1 + level) / 2)), "DeLong, Student's t on few informative rows"
+        half = quantile * error
+        return Interval(max(-1.0, self.difference - half), min(1.0, self.difference + half), level, method)
 
 
 def delong_paired(labels: Labels, a: Floats, b: Floats) -> PairedAuc:

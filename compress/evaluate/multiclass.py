@@ -13,7 +13,15 @@ from compress.errors import DataError
 from compress.evaluate.calibration import EPSILON
 from compress.evaluate.confusion import macro_f1, recall_changes, weighted_macro_f1
 from compress.evaluate.paired import bca_of_mean, centred_percentile, mean_of, replicate
-from compress.evaluate.scores import Link, class_labels, class_outputs, class_probabilities, same_rows
+from compress.evaluate.scores import (
+    QUANTIZED_SUM_ROUNDING,
+    SUM_ROUNDING,
+    Link,
+    class_labels,
+    class_outputs,
+    class_probabilities,
+    same_rows,
+)
 from compress.evaluate.shares import tango_interval, wilson_interval
 from compress.evidence import Interval, Metric
 
@@ -143,7 +151,7 @@ def compare_multiclass(
     pair = _Pair(
         labels=true,
         before=class_probabilities(before, link, f"{where} of the baseline"),
-        after=class_probabilities(after, link, where),
+        after=class_probabilities(after, link, where, QUANTIZED_SUM_ROUNDING),
         decided_before=before.argmax(axis=1),
         decided_after=after.argmax(axis=1),
         identical=bool(np.array_equal(before, after)),
@@ -159,7 +167,21 @@ def compare_multiclass(
         _agreement(pair),
         _worst_class(pair),
     )
-    return tuple(replace(metric, primary=metric.name == PRIMARY) for metric in found)
+    scaled = _scaled(after, link)
+    return tuple(
+        replace(
+            metric,
+            primary=metric.name == PRIMARY,
+            note="; ".join(note for note in (metric.note, scaled if metric.name in _COSTS else "") if note),
+        )
+        for metric in found
+    )
+
+
+def _scaled(outputs: Floats, link: Link) -> str:
+    """What must be said of probabilities that a quantized softmax did not make add up to 1, or nothing."""
+    away = float(np.abs(outputs.sum(axis=1) - 1).max()) if link == "probability" else 0.0
+    return f"rows add up to 1 within {away:.2g} only; they were scaled" if away > SUM_ROUNDING else ""
 
 
 def _costs(labels: Classes, probability: Floats) -> Floats:

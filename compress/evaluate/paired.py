@@ -24,6 +24,7 @@ CELLS = 1 << 20
 
 BCA = "paired bootstrap stratified by label, BCa"
 CENTRED = "paired bootstrap stratified by label, percentile, centred on the estimate"
+NORMAL = "paired normal"
 CENTRED_PLAIN = "paired bootstrap, percentile, centred on the estimate"
 
 
@@ -101,6 +102,18 @@ def centred_percentile(estimate: float, replicates: Floats, level: float, method
     moved = replicates + (estimate - replicates.mean())
     low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, method)
+
+
+def normal_of_mean(values: Floats, level: float) -> Interval:
+    """Returns the normal interval of the mean of per-row values: with very many rows the bootstrap finds the same.
+
+    Args:
+        values: Per-row differences, `[rows]`, at least two.
+        level: The confidence level.
+    """
+    mean = float(values.mean())
+    half = float(ndtri((1 + level) / 2) * values.std(ddof=1) / np.sqrt(values.size))
+    return Interval(mean - half, mean + half, level, NORMAL)
 
 
 def _acceleration(strata: NDArray[np.generic], values: Floats) -> float:

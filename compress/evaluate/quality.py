@@ -9,9 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compress.evaluate.calibration import brier_scores, log_losses
+from compress.evaluate.cells import BY_CELLS, ROWS_MAX, gather
 from compress.evaluate.decisions import decide, flips, hits
-from compress.evaluate.discrimination import PairedAuc, delong_paired, ks
-from compress.evaluate.paired import bca_of_mean, centred_percentile, ks_difference, mean_of, replicate
+from compress.evaluate.discrimination import INFORMATIVE_ROWS_MIN, PairedAuc, delong_paired, drawn_ks, ks
+from compress.evaluate.paired import (
+    CENTRED,
+    bca_of_mean,
+    centred_percentile,
+    ks_difference,
+    mean_of,
+    normal_of_mean,
+    replicate,
+)
 from compress.evaluate.scores import binary_labels, probabilities, same_rows
 from compress.evaluate.shares import wilson_interval
 from compress.evidence import Interval, Metric
@@ -20,8 +29,6 @@ Floats = NDArray[np.float64]
 
 # With fewer rows of a class the intervals are too short; tests/evaluate/test_evaluate_quality.py shows by how much.
 CLASS_ROWS_MIN = 10
-# An interval that rests on fewer rows than this misses rare large changes; it is given, with a note.
-INFORMATIVE_ROWS_MIN = 10
 PRIMARY = "auc"
 # Metrics that are means over rows, and whether more of them is better.
 _MEANS = {"log_loss": False, "brier": False, "accuracy": True}
@@ -68,6 +75,11 @@ class _Pair:
         )
 
     @property
+    def many(self) -> bool:
+        """Whether there are so many rows that resamples are of cells, and means are normal."""
+        return self.rows > ROWS_MAX
+
+    @property
     def identical(self) -> bool:
         return bool(np.array_equal(self.baseline, self.candidate))
 
@@ -86,6 +98,7 @@ def compare(
 
     AUC and Gini carry DeLong's interval; KS, log-loss, Brier and accuracy that of a paired bootstrap stratified by
     label; agreement the Wilson interval of the share itself. Equal scores give differences and intervals of exactly 0.
+    Beyond 20,000 rows the means carry a normal interval, and KS that of a bootstrap over cells (see `cells`).
     With one class only, AUC, Gini and KS are None with a note; with fewer than 10 rows of a class there is a
     difference and no interval.
 
@@ -113,6 +126,8 @@ def compare(
     same_rows(pair.labels.size, pair.baseline.size, pair.candidate.size)
     before, after = _per_row(pair, pair.baseline), _per_row(pair, pair.candidate)
     of_means, of_ks = _replicates(pair, after - before)
+    if pair.many and not pair.identical and not pair.too_few and not pair.one_class:
+        of_ks = _ks_of_cells(pair)
     if pair.one_class:
         ranking = tuple(_undefined(pair, name) for name in ("auc", "gini", "ks"))
     else:
@@ -133,7 +148,7 @@ def _per_row(pair: _Pair, probability: Floats) -> Floats:
 
 def _replicates(pair: _Pair, shifts: Floats) -> tuple[Floats | None, Floats | None]:
     """Bootstrap differences, of the means `[resamples, 3]` and of KS `[resamples]`, from the same draws."""
-    if pair.identical or pair.too_few:
+    if pair.identical or pair.too_few or pair.many:
         return None, None
     statistics = [mean_of(shifts)]
     if not pair.one_class:
@@ -141,6 +156,14 @@ def _replicates(pair: _Pair, shifts: Floats) -> tuple[Floats | None, Floats | No
     found = replicate(pair.labels, statistics, resamples=pair.resamples, seed=pair.seed)
     means = shifts.shape[1]
     return found[:, :means], None if pair.one_class else found[:, means]
+
+
+def _ks_of_cells(pair: _Pair) -> Floats:
+    """Bootstrap differences of KS from cells, `[resamples]`."""
+    cells = gather(pair.labels, pair.baseline, pair.candidate, ROWS_MAX)
+    before, after = (drawn_ks(cells.labels, scores) for scores in (cells.baseline, cells.candidate))
+    draws = cells.draws(pair.resamples, pair.seed)
+    return np.concatenate([after(weights) - before(weights) for weights in draws])
 
 
 def _undefined(pair: _Pair, name: str) -> Metric:
@@ -174,15 +197,20 @@ def _ks(pair: _Pair, replicates: Floats | None) -> Metric:
     difference = after - before
     interval = _zero(pair) if pair.identical else None
     if replicates is not None:
-        interval = centred_percentile(difference, replicates, pair.level)
+        method = BY_CELLS if pair.many else CENTRED
+        interval = centred_percentile(difference, replicates, pair.level, method)
     return Metric("ks", after, before, difference, interval, True, pair.rows, _note(pair))
 
 
 def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Floats | None) -> Iterator[Metric]:
     for column, (name, higher_is_better) in enumerate(_MEANS.items()):
         shifts = after[:, column] - before[:, column]
-        interval = _zero(pair) if pair.identical else None
-        if replicates is not None:
+        interval = None
+        if pair.identical:
+            interval = _zero(pair)
+        elif pair.many and not pair.too_few:
+            interval = normal_of_mean(shifts, pair.level)
+        elif replicates is not None:
             interval = bca_of_mean(pair.labels, shifts, replicates[:, column], pair.level)
         yield Metric(
             name=name,

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 ROUNDING = 1e-6
 # A float16 softmax over many classes adds up to 1 within this.
 SUM_ROUNDING = 1e-3
+# A softmax quantized to eight bits adds up to 1 within this; a candidate's rows are scaled, and it is said.
+QUANTIZED_SUM_ROUNDING = 0.05
 # Larger numbers cannot be squared and added up; nothing that is predicted comes near.
 LARGEST = 1e100
 
@@ -73,16 +75,18 @@ def class_outputs(outputs: ArrayLike, where: str) -> Floats:
     return _finite(_some_rows(array, where).astype(np.float64), where)
 
 
-def class_probabilities(outputs: ArrayLike, link: Link, where: str) -> Floats:
+def class_probabilities(outputs: ArrayLike, link: Link, where: str, sum_rounding: float = SUM_ROUNDING) -> Floats:
     """Returns the probability of every class, `[rows, classes]`; each row adds up to 1.
 
     Args:
         outputs: What the model returned, `[rows, classes]`, any real dtype.
         link: `logit` applies softmax; `probability` takes the numbers as they are, but for rounding.
         where: Names the output in an error message.
+        sum_rounding: How far from 1 a row may add up; it is scaled to 1.
 
     Raises:
-        DataError: As `class_outputs`; and for numbers outside [0, 1], or rows that do not add up to 1 within 0.001.
+        DataError: As `class_outputs`; and for numbers outside [0, 1], or rows that do not add up to 1 within
+            `sum_rounding`.
     """
     values = class_outputs(outputs, where)
     if link == "logit":
@@ -90,7 +94,7 @@ def class_probabilities(outputs: ArrayLike, link: Link, where: str) -> Floats:
         return result
     _within_one(values, where)
     sums = values.sum(axis=1)
-    away = np.flatnonzero(np.abs(sums - 1) > SUM_ROUNDING)
+    away = np.flatnonzero(np.abs(sums - 1) > sum_rounding)
     if away.size:
         raise DataError(
             f"{where}: {away.size:,} of {sums.size:,} rows do not add up to 1, the first to {sums[away[0]]:g}, so they "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import betaincinv, ndtri
 
 from compress.evidence import Interval
 
@@ -31,6 +31,40 @@ def wilson_interval(successes: int, trials: int, level: float) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return Interval(low, high, level, "Wilson")
+
+
+def exact_interval(successes: int, trials: int, level: float) -> Interval:
+    """Returns the exact interval of a share (Clopper & Pearson 1934, Biometrika 26:404), from beta quantiles.
+
+    Args:
+        successes: 0 to `trials`.
+        trials: At least 1.
+        level: The confidence level, which is reached or exceeded for every true share.
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+    return Interval(low, high, level, "Clopper-Pearson")
+
+
+def weighted_sum_interval(parts: Sequence[tuple[float, float, Interval]], level: float) -> Interval:
+    """Returns the interval of a weighted sum of estimates from the interval of each.
+
+    The method of variance estimates recovery (MOVER; Zou & Donner 2008, Statistics in Medicine 27:1693), which takes
+    the parts as independent. Unlike the bootstrap it does not shrink to a point where few rows changed.
+
+    Args:
+        parts: (weight, estimate, interval of the estimate at `level`).
+        level: The confidence level.
+    """
+    total = sum(weight * estimate for weight, estimate, _ in parts)
+    below = above = 0.0
+    for weight, estimate, interval in parts:
+        ends = sorted((weight * interval.low, weight * interval.high))
+        below += (weight * estimate - ends[0]) ** 2
+        above += (weight * estimate - ends[1]) ** 2
+    methods = "; ".join(dict.fromkeys(interval.method for _, _, interval in parts))
+    return Interval(total - math.sqrt(below), total + math.sqrt(above), level, f"{methods}, MOVER")
 
 
 def tango_interval(gained: int, lost: int, rows: int, level: float) -> Interval:

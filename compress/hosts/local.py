@@ -38,6 +38,9 @@ STDERR_BYTES = 4096
 DOING = {
     "outputs": "computing outputs of",
     "latency": "measuring the latency of",
+    "duel": "measuring in turns with its rival",
+    "sparse": "measuring rare calls of",
+    "profile": "profiling",
     "describe": "describing",
     "empty": "importing its runtime, without",
 }
@@ -66,7 +69,7 @@ class LocalHost:
         with tempfile.TemporaryDirectory(prefix="edge-compress-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             result, request = folder / "result.json", folder / "job.json"
-            threads = int(job.get("threads", 1))
+            threads = max(int(job.get("threads", 1)), int(job.get("rival_threads", 0)))
             own = {"result": str(result), "cpus": self._cpus(threads), "limit_s": timeout_s + ALARM_GRACE_S}
             request.write_text(json.dumps({"schema": SCHEMA, **job, **own}), encoding="utf-8")
             with (folder / "stderr").open("w+b") as stderr:

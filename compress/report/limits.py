@@ -66,7 +66,8 @@ def _quality(evidence: Evidence) -> Iterable[str]:
         yield (
             f"Each of the {count} intervals of quality holds for its own comparison; among many, some miss by chance."
         )
-    yield "The figures are of all rows together; a loss inside one segment or sensitive group can hide in them."
+    if not any(review.segments for _, item in _candidates(evidence) for review in item.reviews):
+        yield "The figures are of all rows together; a loss inside one segment or sensitive group can hide in them."
     parity = sorted({item.rows for _, candidate in _candidates(evidence) for item in candidate.parity})
     if parity:
         yield f"Parity was checked on {_span(parity)} rows; on others the outputs can differ by more."

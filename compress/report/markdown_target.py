@@ -24,7 +24,11 @@ from compress.report.numbers import (
     format_value_interval,
 )
 from compress.report.quality import decimals, several_tasks
+from compress.report.review import Part, review_parts
 from compress.report.values import flatten
+
+# Parts whose absence needs no word: no errors, and no review beyond the metrics.
+_SILENT = ("Errors", "Who is treated differently")
 
 
 def target_section(target: TargetEvidence) -> str:
@@ -39,6 +43,7 @@ def target_section(target: TargetEvidence) -> str:
         ("Artifacts", _artifacts),
         ("Quality", _quality),
         ("Gate", _gate),
+        ("Who is treated differently", _reviews),
         ("Parity", _parity),
         ("Latency", _latency),
         ("Memory", _memory),
@@ -47,8 +52,7 @@ def target_section(target: TargetEvidence) -> str:
         ("Errors", _errors),
     )
     for heading, section in sections:
-        # Errors are the one part whose absence is good news.
-        body = section(target) or ("" if heading == "Errors" else "Not measured.")
+        body = section(target) or ("" if heading in _SILENT else "Not measured.")
         parts += [f"### {heading}", body] if body else []
     return "\n\n".join(parts)
 
@@ -131,6 +135,20 @@ def _gate(target: TargetEvidence) -> str:
         if not verdict.rules:
             rows.append((scheme, verdict.status, MISSING, MISSING, "no rule was applied"))
     return table(("scheme", "verdict", "rule", "status", "reason"), rows) if rows else ""
+
+
+def _reviews(target: TargetEvidence) -> str:
+    """What the review of every candidate but the baseline found, each folded away."""
+    return "\n\n".join(
+        details(candidate.scheme, "\n\n".join(_review_part(part) for part in parts))
+        for candidate in target.candidates[1:]
+        if (parts := review_parts(candidate))
+    )
+
+
+def _review_part(part: Part) -> str:
+    text = f"#### {escape(part.title)}\n\n{table(part.headings, part.rows)}"
+    return f"{text}\n\n{bullets(part.notes)}" if part.notes else text
 
 
 def _parity(target: TargetEvidence) -> str:

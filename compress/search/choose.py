@@ -9,12 +9,15 @@ from typing import Literal
 from compress.evidence import Candidate, Choice, LatencyVerdict, Verdict
 from compress.search.wording import ratio, span
 
-Objective = Literal["fastest", "smallest"]
+Objective = Literal["fastest", "smallest", "best"]
 
 
 @dataclass(frozen=True)
 class _Contestant:
-    """A scheme that may ship: its time as a share of the baseline's, with the interval, and its bytes."""
+    """A scheme that may ship: its time as a share of the baseline's, with the interval, its bytes, what it loses.
+
+    `loss` is the largest loss of a primary metric of any task; negative where all gain.
+    """
 
     scheme: str
     ratio: float
@@ -23,13 +26,16 @@ class _Contestant:
     verdict: LatencyVerdict
     size_bytes: int
     is_baseline: bool = False
+    loss: float = 0.0
 
     @property
     def time(self) -> str:
         return f"{ratio(self.ratio)} {span(self.low, self.high, 2)}"
 
 
-def choose(candidates: Sequence[Candidate], verdicts: Mapping[str, Verdict], objective: Objective) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], verdicts: Mapping[str, Verdict], objective: Objective, *, fallback: bool = True
+) -> Choice:
     """Returns which scheme ships, why, and why each of the others does not.
 
     1. The baseline is the first candidate, whatever its name. If it could not be measured, nothing was compared
@@ -41,11 +47,14 @@ def choose(candidates: Sequence[Candidate], verdicts: Mapping[str, Verdict], obj
     4. `fastest`: the lowest ratio; among those whose intervals reach the leader's, the smallest file. A scheme of
        UNKNOWN time is taken only where the baseline would ship otherwise.
     5. `smallest`: the fewest bytes, then the lowest ratio.
+    6. `best`: the smallest loss of quality (the largest of its tasks' primary metrics) among those that are FASTER or
+       smaller than the baseline, then the fewest bytes; the baseline itself only where none of them is either.
 
     Args:
         candidates: All schemes of a target as measured, the baseline first.
         verdicts: Scheme to the gate's verdict.
-        objective: `fastest` or `smallest`.
+        objective: `fastest`, `smallest` or `best`.
+        fallback: Whether the baseline may ship.
     """
     if not candidates:
         return Choice(None, "nothing was measured on this target")
@@ -54,6 +63,8 @@ def choose(candidates: Sequence[Candidate], verdicts: Mapping[str, Verdict], obj
     if baseline.error:
         uncompared = {item.scheme: barred.get(item.scheme, "was compared with nothing") for item in candidates}
         return Choice(None, f"{baseline.scheme} {barred[baseline.scheme]}; nothing was compared with it", uncompared)
+    if not fallback and baseline.scheme not in barred:
+        barred[baseline.scheme] = "is the original, which is not to ship (gate.fallback = false)"
     contestants = [_contestant(item, is_baseline=item is baseline) for item in candidates if item.scheme not in barred]
     if not contestants:
         return Choice(None, f"nothing ships: {_listed(barred)}", barred)
@@ -104,19 +115,49 @@ def _contestant(item: Candidate, *, is_baseline: bool) -> _Contestant:
         return _Contestant(item.scheme, 1.0, 1.0, 1.0, "SAME", size_bytes, is_baseline)
     interval = comparison.interval
     return _Contestant(
-        item.scheme, comparison.ratio, interval.low, interval.high, comparison.verdict, size_bytes, is_baseline
+        item.scheme,
+        comparison.ratio,
+        interval.low,
+        interval.high,
+        comparison.verdict,
+        size_bytes,
+        is_baseline,
+        _loss(item),
     )
+
+
+def _loss(item: Candidate) -> float:
+    losses = [
+        -metric.difference if metric.higher_is_better else metric.difference
+        for metric in item.primary
+        if metric.difference is not None
+    ]
+    return max(losses, default=0.0)
 
 
 def _winner(contestants: Sequence[_Contestant], objective: Objective) -> _Contestant:
     if objective == "smallest":
         return min(contestants, key=_by_size)
+    if objective == "best":
+        return _best(contestants)
     settled = [item for item in contestants if item.verdict != "UNKNOWN"]
     unsettled = [item for item in contestants if item.verdict == "UNKNOWN"]
     winner = _fastest(settled) if settled else None
     if winner is None or (winner.is_baseline and unsettled):
         return _fastest(unsettled)
     return winner
+
+
+def _best(contestants: Sequence[_Contestant]) -> _Contestant:
+    """The baseline loses nothing and would always win: who gains nothing over it does not compete."""
+    baseline = next((item for item in contestants if item.is_baseline), None)
+    gaining = [
+        item
+        for item in contestants
+        if not item.is_baseline
+        and (baseline is None or item.verdict == "FASTER" or item.size_bytes < baseline.size_bytes)
+    ]
+    return min(gaining or contestants, key=lambda item: (item.loss, *_by_size(item)))
 
 
 def _fastest(contestants: Sequence[_Contestant]) -> _Contestant:
@@ -138,6 +179,8 @@ def _lost(item: _Contestant, winner: _Contestant, objective: Objective) -> str:
     times = f"{ratio(winner.ratio)} against {ratio(item.ratio)}"
     sizes = f"{winner.size_bytes:,} against {item.size_bytes:,} bytes"
     smaller = winner.size_bytes < item.size_bytes
+    if objective == "best" and not item.is_baseline and not winner.is_baseline and winner.loss < item.loss:
+        return f"passed, but {winner.scheme} loses less: {winner.loss:z.4f} against {item.loss:z.4f}"
     if objective == "smallest":
         return f"passed, but {winner.scheme} is smaller: {sizes}" if smaller else _no_gain(item, winner, times)
     if item.verdict == "UNKNOWN" and winner.verdict != "UNKNOWN":

@@ -6,6 +6,9 @@ import math
 
 from compress.evidence import Candidate
 
+# Beyond this nobody collects rows: the estimate lies on the margin, as far as anyone can tell.
+_ROWS_MAX = 10**12
+
 _TITLES = {
     "auc": "AUC",
     "gini": "Gini",
@@ -60,3 +63,20 @@ def decimals_for(bound: float) -> int:
     if not 0 < bound < 0.001:
         return 4
     return min(12, math.ceil(-math.log10(bound)) + 1)
+
+
+def rows_to_settle(rows: int, loss: float, good: float, bad: float, margin: float) -> int | None:
+    """Returns the rows with which an interval would clear a margin if the estimate stayed: it shrinks as 1/sqrt(rows).
+
+    Rounded up to two digits; None where no practical number does.
+    """
+    width = bad - loss if loss < margin else loss - good
+    distance = abs(margin - loss)
+    if not distance:
+        return None
+    shrink = width / distance
+    needed = rows * shrink * shrink
+    if not 0 < needed <= _ROWS_MAX:
+        return None
+    unit = int(10 ** max(0, math.floor(math.log10(needed)) - 1))
+    return max(rows + 1, math.ceil(needed / unit) * unit)

@@ -17,7 +17,7 @@ from compress.store.atomic import link_atomic, stated, write_atomic
 from compress.store.cache import Cache, digest
 
 _MARK = ".edge-compress.json"
-_VIEWS = ("artifacts", "evidence.json", "manifest.json", "report.md")
+_VIEWS = ("artifacts", "evidence.json", "manifest.json", "report.md", "report.html", "model_card.md")
 
 
 class OutputFolder:
@@ -25,7 +25,7 @@ class OutputFolder:
 
     ```
     OUT/current -> runs/<id>          the last finished run; the only thing that changes, atomically
-    OUT/{artifacts,evidence.json,manifest.json,report.md} -> current/...
+    OUT/{artifacts,evidence.json,report.html,…} -> current/...
     OUT/runs/<id>/                    every finished run, complete, never changed afterwards
     OUT/.cache/                       finished steps
     ```

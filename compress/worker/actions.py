@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 from .arrays import Array, read_arrays, write_arrays
+from .duel import time_duel
 from .errors import JobError
 from .feed import check_inputs, join
 from .job import Job
 from .memory import peak_rss_bytes
-from .session import open_session, session_class
+from .session import Session, open_session, runtime_version, session_class
+from .sparse import time_sparse
 from .timing import time_calls
 
 
@@ -51,11 +54,7 @@ def latency(job: Job) -> dict[str, Any]:
     session_class(job.runtime)
     start = perf_counter_ns()
     with open_session(job.runtime, Path(job.artifact), job.threads) as session:
-        feed = check_inputs(session.inputs, given)
-        rows = _rows(job, feed)
-        if rows < job.batch:
-            raise JobError(f"{job.inputs}: holds {rows} rows; the batch is {job.batch}", "give more rows.")
-        call = session.prepare({name: array[: job.batch] for name, array in feed.items()})
+        call = _prepare(session, given, job)
         load_ns = perf_counter_ns() - start
         start = perf_counter_ns()
         call()
@@ -65,10 +64,59 @@ def latency(job: Job) -> dict[str, Any]:
     return {"load_ms": load_ns / 1e6, "first_ms": first_ns / 1e6, **asdict(times), "peak_rss_bytes": peak}
 
 
+def duel(job: Job) -> dict[str, Any]:
+    """Opens an artifact and its rival in one process and times them in turns, after an untimed call of each.
+
+    Both share the process, the processor, its clock and its neighbours, so that these cancel in the ratio. What it
+    does not show is what only a process of its own shows: memory and load time.
+    """
+    given = read_arrays(Path(job.inputs))
+    plans = [(job.artifact, job.threads), (job.rival, job.rival_threads or job.threads)]
+    order = (1, 0) if job.flip else (0, 1)
+    # What a runtime sets up once, when it opens its first file, belongs to neither side.
+    with open_session(job.runtime, Path(plans[order[0]][0]), plans[order[0]][1]):
+        pass
+    with ExitStack() as stack:
+        calls: dict[int, Callable[[], None]] = {}
+        load_ns = [0, 0]
+        for side in order:
+            path, threads = plans[side]
+            start = perf_counter_ns()
+            session = stack.enter_context(open_session(job.runtime, Path(path), threads))
+            calls[side] = _prepare(session, given, job)
+            load_ns[side] = perf_counter_ns() - start
+        first, second = (calls[1], calls[0]) if job.flip else (calls[0], calls[1])
+        quads = asdict(time_duel(first, second, job.seconds))
+    names = ("rival", "artifact") if job.flip else ("artifact", "rival")
+    ordinals = zip(("first", "second"), names, strict=True)
+    keys = ("wall_ms", "cpu_ms", "waits", "calls")
+    times = {f"{name}_{key}": quads[f"{ordinal}_{key}"] for ordinal, name in ordinals for key in keys}
+    return {"artifact_load_ms": load_ns[0] / 1e6, "rival_load_ms": load_ns[1] / 1e6, **times}
+
+
+def sparse(job: Job) -> dict[str, Any]:
+    """Times calls that come one at a time, `pause_s` apart, with cold caches."""
+    given = read_arrays(Path(job.inputs))
+    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+        call = _prepare(session, given, job)
+        call()
+        return {"calls_ms": time_sparse(call, calls=job.calls, pause_s=job.pause_s)}
+
+
+def profile(job: Job) -> dict[str, Any]:
+    """Times every operator with the runtime's own profiler."""
+    given = read_arrays(Path(job.inputs))
+    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+        feed = check_inputs(session.inputs, given)
+        found = session.profile({name: array[: job.batch] for name, array in feed.items()}, job.calls)
+    return {"operators": [asdict(item) for item in found], "calls": job.calls}
+
+
 def empty(job: Job) -> dict[str, Any]:
-    """Imports the runtime, opens nothing and reads the peak memory."""
+    """Imports the runtime, opens nothing, reads the peak memory and then the runtime's version."""
     session_class(job.runtime)
-    return {"peak_rss_bytes": peak_rss_bytes()}
+    peak = peak_rss_bytes()
+    return {"peak_rss_bytes": peak, "version": runtime_version(job.runtime)}
 
 
 def describe(job: Job) -> dict[str, Any]:
@@ -86,9 +134,21 @@ def describe(job: Job) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "outputs": outputs,
     "latency": latency,
+    "duel": duel,
+    "sparse": sparse,
+    "profile": profile,
     "empty": empty,
     "describe": describe,
 }
+
+
+def _prepare(session: Session, given: Mapping[str, Array], job: Job) -> Callable[[], None]:
+    """The call for a timed loop over the first `batch` rows."""
+    feed = check_inputs(session.inputs, given)
+    rows = _rows(job, feed)
+    if rows < job.batch:
+        raise JobError(f"{job.inputs}: holds {rows} rows; the batch is {job.batch}", "give more rows.")
+    return session.prepare({name: array[: job.batch] for name, array in feed.items()})
 
 
 def _rows(job: Job, feed: Mapping[str, Array]) -> int:

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from .arrays import Array
+from .errors import JobError
 from .feed import check_inputs, join, portions
-from .session import TensorSpec
+from .session import OperatorTime, TensorSpec
 
 
 class BaseSession(ABC):
@@ -31,6 +32,13 @@ class BaseSession(ABC):
     @abstractmethod
     def _bind(self, feed: Mapping[str, Array]) -> Callable[[], None]:
         """Returns a call that hands over checked arrays, runs, and makes the outputs readable."""
+
+    def profile(self, inputs: Mapping[str, Array], calls: int) -> tuple[OperatorTime, ...]:
+        """Refuses: a subclass whose runtime has a profiler answers; see `Session.profile`."""
+        raise JobError(
+            "the runtime's Python package exposes no operator profiler",
+            "its times are those of whole calls; profile with the runtime's native tool.",
+        )
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Returns every output `[rows, ...]`; see `Session.run`."""

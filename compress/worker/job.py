@@ -16,6 +16,9 @@ SCHEMA = 1
 NEEDED = {
     "outputs": ("artifact", "inputs", "outputs"),
     "latency": ("artifact", "inputs"),
+    "duel": ("artifact", "rival", "inputs"),
+    "sparse": ("artifact", "inputs"),
+    "profile": ("artifact", "inputs"),
     "describe": ("artifact",),
     "empty": (),
 }
@@ -26,15 +29,19 @@ PRECISIONS = ("float", "int8")
 class Job:
     """One request to a worker.
 
-    1. `action` is `outputs` (run every row), `latency` (time calls), `describe` (signature and placement) or
-       `empty` (import the runtime, open nothing: what memory costs before any artifact).
-    2. `artifact` and `inputs` are files that must exist where the worker runs, `outputs` and `result` files that
-       it writes. `inputs` and `outputs` are `.npz` files, one array `[rows, ...]` per named input or output.
+    1. `action` is `outputs` (run every row), `latency` (time calls), `duel` (time an artifact and its rival in
+       turns), `sparse` (time `calls` calls, one every `pause_s` seconds, with cold caches), `profile` (time every
+       operator over `calls` calls), `describe` (signature and placement) or `empty` (import the runtime, open
+       nothing: what memory costs before any artifact).
+    2. `artifact`, `rival` and `inputs` are files that must exist where the worker runs, `outputs` and `result` files
+       that it writes. `inputs` and `outputs` are `.npz` files, one array `[rows, ...]` per named input or output.
     3. `batch` rows go into one call. `warmup_s` passes before timing starts, which lasts at least `seconds`;
        calls are repeated within a sample until it is `sample_s` long.
     4. `precision` is what the artifact was lowered to; it decides which operators count as accelerated.
     5. `cpus` are the processors to stay on, where the machine allows it; empty means all.
-    6. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
+    6. `rival_threads` are the rival's threads, 0 the same as the artifact's. With `flip` the rival is opened and
+       timed first.
+    7. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
        for long; 0 means no limit.
     """
 
@@ -42,26 +49,33 @@ class Job:
     runtime: str
     result: str
     artifact: str = ""
+    rival: str = ""
     inputs: str = ""
     outputs: str = ""
     threads: int = 1
+    rival_threads: int = 0
+    flip: bool = False
     batch: int = 1
     precision: str = "float"
     warmup_s: float = 0.05
     sample_s: float = 0.002
     seconds: float = 0.2
+    calls: int = 5
+    pause_s: float = 1.0
     cpus: tuple[int, ...] = ()
     limit_s: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("action", self.action, tuple(NEEDED))
         _one_of("precision", self.precision, PRECISIONS)
-        for key in ("threads", "batch"):
+        for key in ("threads", "batch", "calls"):
             if getattr(self, key) < 1:
                 raise JobError(f"job: {key} must be at least 1; got {getattr(self, key)}")
-        for key in ("warmup_s", "sample_s", "seconds", "limit_s"):
+        for key in ("warmup_s", "sample_s", "seconds", "pause_s", "limit_s"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise JobError(f"job: {key} must be a number of seconds; got {getattr(self, key)}")
+        if self.rival_threads < 0:
+            raise JobError(f"job: rival_threads must be at least 0; got {self.rival_threads}")
         for key in NEEDED[self.action]:
             if not getattr(self, key):
                 raise JobError(f"job: the action {self.action!r} needs the key {key!r}")
@@ -125,6 +139,8 @@ def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 def _fits(value: Any, annotation: str) -> bool:
     if annotation == "str":
         return isinstance(value, str)
+    if annotation == "bool":
+        return isinstance(value, bool)
     if annotation == "int":
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation == "float":

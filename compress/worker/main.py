@@ -13,6 +13,9 @@ from .actions import perform
 from .errors import JobError
 from .job import Job, parse_job, read_json, write_result
 
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the job in the file that the only argument names.
@@ -42,13 +45,25 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _settle(job: Job) -> None:
-    """Sets the alarm and the processors before the runtime starts its threads."""
+    """Sets the alarm, the end and the processors before the runtime starts its threads."""
+    _end_with_parent()
     if job.limit_s and hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, job.limit_s)
     if job.cpus and hasattr(os, "sched_setaffinity"):
         # Staying put steadies the times; a machine that forbids it is measured all the same.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, job.cpus)
+
+
+def _end_with_parent() -> None:
+    """Asks Linux to end this process when the one that started it is gone, however that one was killed."""
+    if sys.platform != "linux":
+        return
+    # Without it the alarm still ends a worker that nobody waits for, only later.
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _worded(error: Exception) -> dict[str, str]:

@@ -16,6 +16,8 @@ SESSIONS = {
     "onnxruntime": "onnxruntime_session:OnnxRuntimeSession",
     "litert": "litert_session:LiteRtSession",
 }
+# Runtime -> the distribution whose version is the runtime's.
+DISTRIBUTIONS = {"litert": "ai-edge-litert"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Placement:
 
     path: str
     operators: tuple[Operators, ...]
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of the optimised graph and its time in one call, in milliseconds."""
+
+    name: str
+    operator: str
+    ms: float
 
 
 class Session(Protocol):
@@ -81,6 +92,13 @@ class Session(Protocol):
             inputs: One row to run with, where the runtime tells only by running; zeros if None.
         """
 
+    def profile(self, inputs: Mapping[str, Array], calls: int) -> tuple[OperatorTime, ...]:
+        """Returns the time of every operator, in the order in which they run, averaged over a number of calls.
+
+        Raises:
+            JobError: If the runtime's Python package has no profiler.
+        """
+
 
 def session_class(runtime: str) -> Any:
     """Returns the class that opens artifacts of a runtime; importing it imports the runtime.
@@ -101,6 +119,16 @@ def session_class(runtime: str) -> Any:
             f"the runtime {runtime!r} cannot be imported here: {error}",
             f"install the package {package!r} for the Python that runs the worker.",
         ) from error
+
+
+def runtime_version(runtime: str) -> str:
+    """Returns the version of a runtime's package where the worker runs; empty where it has none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTIONS.get(runtime, runtime))
+    except PackageNotFoundError:
+        return ""
 
 
 def open_session(runtime: str, artifact: Path, threads: int) -> Session:

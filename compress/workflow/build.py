@@ -20,7 +20,7 @@ from compress.model.cost import describe
 from compress.model.onnx_file import OnnxFile
 from compress.model.source import load_model
 from compress.passes.base import Context, run_pass
-from compress.recipe import QuantScheme
+from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Lowered, TakesFiles, outcomes
 from compress.runtimes.calibrate import Ranges, calibrate
 from compress.store.cache import Cache, digest, key
@@ -77,7 +77,7 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
         source = load_model(plan.recipe.model, specifications, plan.folder)
     if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
-    source = carry(source, dataset, _classes(plan, dataset))
+    source = carry(source, dataset, class_names(plan.recipe, dataset))
     if isinstance(source, OnnxFile):
         return Models(source, source, not_possible(source, plan), dataset)
     model, steps = source, []
@@ -94,11 +94,11 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     return Models(original, compressed, tuple(steps), dataset)
 
 
-def _classes(plan: Plan, dataset: Dataset) -> tuple[str, ...]:
-    """The names of the classes of the only task, in the order of its scores, where the data gives them names."""
-    config = plan.recipe.task
-    columns = plan.recipe.data.label_columns
-    if plan.recipe.tasks or config.kind != "multiclass":
+def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
+    """Returns the names of the only task's classes, in the order of its scores, where the data gives them names."""
+    config = recipe.task
+    columns = recipe.data.label_columns
+    if recipe.tasks or config.kind != "multiclass":
         return ()
     label = config.label or next(iter(dataset.labels))
     return tuple(dataset.categories.get(columns.get(label, label), ()))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.base import Dataset
 from compress.errors import ModelError, RecipeError, did_you_mean
-from compress.evaluate.decisions import Decision
+from compress.evaluate.decisions import Decision, decide_rows
 from compress.evaluate.scores import Link, TaskKind
 from compress.evaluate.tasks import find_link
 from compress.recipe import TaskConfig
 from compress.workflow.as_file import ask
-from compress.workflow.build import Models
+from compress.workflow.build import Models, class_names
+from compress.workflow.explained import Explained, explain_rows
 from compress.workflow.plan import Plan
+from compress.workflow.subjects import Subjects, take_subjects
 
 # Enough to tell a probability from a logit.
 _LINK_ROWS = 256
@@ -45,13 +48,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Holdout:
-    """The test rows: what feeds the model, what is asked, and which of the rows parity is measured on."""
+    """The test rows: what feeds the model, what is asked, and which rows parity and robustness are measured on.
+
+    `class_names` are those of the only task, where it has several classes and the data names them.
+    """
 
     rows: int
     inputs: Mapping[str, NDArray[np.generic]]
     questions: tuple[Question, ...]
     parity_rows: NDArray[np.int64]
     fingerprint: str
+    subjects: Subjects
+    disturbed_rows: NDArray[np.int64]
+    explained: Explained | None
+    class_names: tuple[str, ...]
 
 
 def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
@@ -93,14 +103,44 @@ def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdo
                 margin=config.margin,
             )
         )
+    subjects = take_subjects(dataset, rows, plan.recipe, plan.where)
+    inputs = dataset.reader.read(rows)
     sample = dataset.sample("test", min(settings.parity_rows, len(rows)), plan.recipe.seed, only_label(labels))
     return Holdout(
         rows=len(rows),
-        inputs=dataset.reader.read(rows),
+        inputs=inputs,
         questions=tuple(questions),
         parity_rows=np.searchsorted(rows, sample).astype(np.int64),
         fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint('test')}".encode()).hexdigest(),
+        subjects=subjects,
+        disturbed_rows=_first_of(dataset, plan.recipe.evaluate.robustness_rows, plan.recipe.seed, rows),
+        explained=_explained(models, inputs, questions, plan),
+        class_names=class_names(plan.recipe, dataset),
     )
+
+
+def _first_of(dataset: Dataset, wanted: int, seed: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions within the test split of the rows that are fed disturbed."""
+    if not wanted:
+        return np.empty(0, dtype=np.int64)
+    return np.searchsorted(rows, dataset.sample("test", min(wanted, len(rows)), seed)).astype(np.int64)
+
+
+def _explained(
+    models: Models, inputs: Mapping[str, NDArray[np.generic]], questions: Sequence[Question], plan: Plan
+) -> Explained | None:
+    config, timeout_s = plan.recipe.explain, plan.recipe.measure.timeout_s
+    if config is None:
+        return None
+    deciding = next((question for question in questions if question.kind == "binary"), None)
+    declined = None
+    if deciding is not None:
+        favourable = 0 if plan.recipe.evaluate.favourable == "negative" else 1
+        decided = decide_rows(
+            ask(models.original, dict(inputs), timeout_s)[deciding.output], deciding.decision, "explain"
+        )
+        declined = None if decided is None else decided != favourable
+    return explain_rows(models.dataset, dict(inputs), declined, config, plan.recipe, plan.folder, plan.where)
 
 
 def only_label(labels: Mapping[str, str]) -> str | None:

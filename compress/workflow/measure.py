@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from compress.evidence import (
     ArtifactInfo,
     Candidate,
     Latency,
+    Leak,
     Memory,
     Metric,
     Placement,
@@ -34,11 +34,13 @@ from compress.model.core import Model
 from compress.search.choose import choose
 from compress.store.cache import Cache, key
 from compress.target import Target
+from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
 from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
+from compress.workflow.review import review_candidate
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -47,7 +49,8 @@ Arrays = dict[str, NDArray[np.generic]]
 class Site:
     """What every measurement on one target has in common.
 
-    `machine` names the processor and its features: figures of another machine are not reused.
+    `machine` names the processor and its features: figures of another machine are not reused. `asked` holds what a file
+    answered to rows beside the test rows, for as long as this run lasts.
     """
 
     target: Target
@@ -56,6 +59,7 @@ class Site:
     holdout: Holdout
     cache: Cache
     machine: str
+    asked: dict[str, Arrays] = field(default_factory=dict)
 
     def key(self, step: str, **inputs: object) -> str:
         """The name of a step that ran in this target's runtime, on this host, on this machine."""
@@ -82,8 +86,13 @@ def measure_target(
     cache: Cache,
     machine: str,
     progress: Progress,
+    files: dict[str, bytes],
+    leaks: tuple[Leak, ...] = (),
 ) -> TargetEvidence:
-    """Measures every artifact of a target beside the first and decides which one ships."""
+    """Measures every artifact of a target beside the first and decides which one ships.
+
+    What is to be published beside the artifacts, the rows that flipped, is added to `files`.
+    """
     site = Site(target, HOSTS.load(target.host)(), plan, holdout, cache, machine)
     answers: dict[str, Arrays] = {}
     candidates: list[Candidate] = []
@@ -93,7 +102,11 @@ def measure_target(
                 raise CompressError(item.error)
             progress.step(f"{target.name}: scoring {holdout.rows} rows with {item.scheme}")
             answers[item.scheme] = _score(item, site)
-            candidates.append(_judge_quality(item, built[0], answers, site))
+            judged = _judge_quality(item, built[0], answers, site)
+            if built[0].scheme in answers:
+                progress.step(f"{target.name}: reviewing {item.scheme}")
+                judged = replace(judged, reviews=review_candidate(item, built[0], answers, site, files))
+            candidates.append(judged)
         except StoreError:
             # A full disk says nothing about the artifact.
             raise
@@ -114,7 +127,7 @@ def measure_target(
     ]
     margins = {item.name: item.margin for item in holdout.questions if item.margin is not None}
     verdicts = {
-        candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets, margins) for candidate in candidates
+        candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets, margins, leaks) for candidate in candidates
     }
     return TargetEvidence(
         target=target.name,
@@ -122,7 +135,7 @@ def measure_target(
         settings=target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True),
         candidates=tuple(candidates),
         verdicts=verdicts,
-        choice=choose(candidates, verdicts, plan.recipe.gate.objective),
+        choice=choose(candidates, verdicts, plan.recipe.gate.objective, fallback=plan.recipe.gate.fallback),
     )
 
 
@@ -145,7 +158,7 @@ def _artifact(item: Built, site: Site) -> ArtifactInfo | None:
 def _score(item: Built, site: Site) -> Arrays:
     """What the artifact answers on the test rows, in its own runtime, in a worker."""
     step = site.key("outputs", artifact=item.sha, rows=site.holdout.fingerprint)
-    kept = _kept_arrays(site.cache, step)
+    kept = kept_arrays(site.cache, step)
     if kept is not None:
         return kept
     outputs = run_outputs(
@@ -157,7 +170,7 @@ def _score(item: Built, site: Site) -> Arrays:
         batch=256,
         timeout_s=site.timeout_s,
     )
-    _keep_arrays(site.cache, step, outputs)
+    keep_arrays(site.cache, step, outputs)
     return outputs
 
 
@@ -204,12 +217,12 @@ def _reference(item: Built, site: Site) -> Arrays:
         chosen=hashlib.sha256(rows.tobytes()).hexdigest(),
         versions=versions("torch" if isinstance(item.graph, Model) else RUNTIME),
     )
-    kept = _kept_arrays(site.cache, step)
+    kept = kept_arrays(site.cache, step)
     if kept is not None:
         return kept
     inputs = {name: array[rows] for name, array in site.holdout.inputs.items()}
     outputs = ask(item.graph, inputs, site.timeout_s)
-    _keep_arrays(site.cache, step, outputs)
+    keep_arrays(site.cache, step, outputs)
     return outputs
 
 
@@ -230,20 +243,6 @@ def _placement(item: Built, site: Site) -> Placement:
     ).placement
     site.cache.put(step, {"placement": to_json(found)})
     return found
-
-
-def _kept_arrays(cache: Cache, step: str) -> Arrays | None:
-    kept = cache.get(step)
-    if kept is None:
-        return None
-    with np.load(io.BytesIO(cache.require(kept["blobs"]["arrays"])), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def _keep_arrays(cache: Cache, step: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    cache.put(step, {}, arrays=buffer.getvalue())
 
 
 def _latency(

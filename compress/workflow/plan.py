@@ -22,6 +22,7 @@ from compress.recipe import QuantScheme, Recipe, TaskConfig
 from compress.registry import Registry, require
 from compress.store.cache import digest
 from compress.target import Target, load_target
+from compress.workflow.columns import with_columns
 
 if TYPE_CHECKING:
     from compress.runtimes.base import Runtime
@@ -133,7 +134,7 @@ def load_rows(plan: Plan) -> tuple[Dataset, dict[str, str]]:
     dealt_by = plan.recipe.task.label if not plan.recipe.tasks else next(iter(questions.values())).label
     source = plan.folder / plan.recipe.model.source
     dataset = load_dataset(
-        plan.recipe.data,
+        with_columns(plan.recipe),
         plan.folder,
         where=plan.where,
         seed_label=dealt_by,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import compress
@@ -15,6 +15,7 @@ from compress.evidence import (
     Environment,
     Evidence,
     GateStatus,
+    Leak,
     TargetEvidence,
     from_json,
     load_evidence,
@@ -22,6 +23,8 @@ from compress.evidence import (
 )
 from compress.gate import overall
 from compress.recipe import Recipe
+from compress.report.card import render_card
+from compress.report.html import render_html
 from compress.report.markdown import render_markdown
 from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
@@ -30,8 +33,16 @@ from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.measure import measure_target
-from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan
+from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
 from compress.workflow.progress import Progress
+from compress.workflow.subjects import known_leaks
+
+# File of the run -> what writes it.
+_REPORTS: dict[str, Callable[[Evidence], str]] = {
+    "report.html": render_html,
+    "report.md": render_markdown,
+    "model_card.md": render_card,
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,12 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
         files: dict[str, bytes] = {}
         targets = []
+        progress.step("looking for test rows in other splits")
+        leaks = known_leaks(models.dataset, cache, versions("torch"))
         for target in plan.targets:
-            evidence, built = _one_target(models, target, plan, label, holdout, cache, processor, progress)
+            evidence, built = _one_target(
+                models, target, plan, label, holdout, cache, processor, progress, files, leaks
+            )
             targets.append(evidence)
             files |= _files(evidence, built)
         machine = _when_timed(machine, cache)
@@ -102,6 +117,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             steps=sorted({*cache.reused, *cache.made}),
             errors=_errors(targets),
             attachments={name: digest(data) for name, data in models.compressed.attachments.items()},
+            reports=sorted(_REPORTS),
         )
         previous = output.current_manifest()
         if previous is not None and previous.get("run_key") == run_key and not cache.made:
@@ -116,14 +132,14 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             model=model_info(models.original),
             compressed=model_info(models.compressed),
             steps=models.steps,
-            data=models.dataset.info(label),
+            data=replace(models.dataset.info(label), leaks=leaks),
             targets=tuple(targets),
             environment=machine,
         )
         status, code = overall(whole.targets)
         progress.step("writing the report")
         files["evidence.json"] = to_json(whole).encode()
-        files["report.md"] = render_markdown(whole).encode()
+        files |= {name: render(whole).encode() for name, render in _REPORTS.items()}
         # What must ship beside the model, whatever the target: its tokenizer, the names of its classes.
         files |= {f"artifacts/{recipe.name}.{name}": data for name, data in models.compressed.attachments.items()}
         published = output.publish(files, _manifest(plan, models, whole, status, run_key))
@@ -139,6 +155,8 @@ def _one_target(
     cache: Cache,
     machine: str,
     progress: Progress,
+    files: dict[str, bytes],
+    leaks: tuple[Leak, ...],
 ) -> tuple[TargetEvidence, Sequence[Built]]:
     """An error of one target is that target's; the others' results are kept."""
     try:
@@ -147,7 +165,7 @@ def _one_target(
         settings = target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True)
         choice = Choice(None, f"the original cannot be lowered: {error.message}")
         return TargetEvidence(target.name, target.runtime, settings, (), {}, choice, str(error)), ()
-    return measure_target(built, target, holdout, plan, cache, machine, progress), built
+    return measure_target(built, target, holdout, plan, cache, machine, progress, files, leaks), built
 
 
 def _when_timed(now: Environment, cache: Cache) -> Environment:

@@ -27,12 +27,15 @@ SETTINGS: dict[str, Any] = {
 class FakeHost:
     """Answers with times drawn around `speeds[artifact]` milliseconds, and fails where it is told to."""
 
-    def __init__(self, speeds: Mapping[str, float], sd: float = 0.001, calls: int = 1, samples: int = 80) -> None:
+    def __init__(
+        self, speeds: Mapping[str, float], sd: float = 0.001, calls: int = 1, samples: int = 80, singles: int = 0
+    ) -> None:
         self.speeds = dict(speeds)
         self.jobs: list[dict[str, Any]] = []
         self.rows: set[int] = set()
         self.failures: dict[tuple[str, int], str] = {}
         self._sd, self._calls, self._samples = sd, calls, samples
+        self._singles = singles
         self._random = np.random.default_rng(0)
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -53,6 +56,7 @@ class FakeHost:
             "first_ms": 2.0,
             "samples_ms": [float(process)] * self._samples,
             "calls_per_sample": self._calls,
+            "singles_ms": [float(process)] * self._singles,
             "peak_rss_bytes": 5000 + count,
         }
 
@@ -197,6 +201,8 @@ def test_percentiles_need_enough_single_calls(bench: Bench) -> None:
     assert percentiles(samples=10) == (True, False)
     assert percentiles(samples=5) == (False, False)
     assert percentiles(samples=80, calls=20) == (False, False)
+    assert percentiles(samples=3, calls=20, singles=30) == (True, False)
+    assert percentiles(samples=3, calls=20, singles=80) == (True, True)
 
 
 def test_load_and_first_answer_are_medians(bench: Bench) -> None:

@@ -154,7 +154,7 @@ def test_a_model_is_compressed_and_exported_in_one_go(project: Project, command:
         "model.onnxruntime-cpu.float32.onnx",
         "model.onnxruntime-cpu.int8-dynamic.onnx",
     }
-    assert "report:    dist/report.md" in said.out
+    assert "report:    dist/report.html" in said.out
 
 
 def test_another_model_does_not_take_over_the_folder(project: Project, command: Command) -> None:
@@ -217,7 +217,7 @@ def test_brackets_in_a_path_are_no_markup(finished: Project, command: Command) -
     odd = finished.copy_to(finished.folder.parent / "[red]odd [/x]")
     said = command("run", odd.recipe, folder=finished.folder)
     assert said.code == 0
-    assert f"report:    {odd.out}/report.md" in said.out
+    assert f"report:    {odd.out}/report.html" in said.out
 
 
 def test_what_a_terminal_cannot_show_is_left_out(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,3 +154,21 @@ def test_effective_rows_counts_what_contributes():
     assert effective_rows(np.zeros(5)) == 0
     assert effective_rows(np.array([0, 0, 1e-200, 0])) == 1
     assert effective_rows(np.array([2.0, -2, 2, 0, 0])) == pytest.approx(3)
+
+
+def test_a_rare_large_loss_on_the_margin_passes_at_most_one_time_in_twenty():
+    def drawn(random, rows):
+        labels = random.random(rows) < 0.3
+        before = labels * 1.2 + random.normal(0, 1, rows)
+        after = before + random.normal(0, 0.01, rows)
+        return labels, before, np.where((random.random(rows) < 0.02) & labels, -5.0, after)
+
+    random = np.random.default_rng(0)
+    margin = -delong_paired(*drawn(random, 400_000)).difference
+    passed, few, runs = 0, 0, 400
+    for _ in range(runs):
+        found = delong_paired(*drawn(random, 1000))
+        passed += found.interval(0.95).low >= -margin
+        few += "few informative rows" in found.interval(0.95).method
+    assert few > 0.9 * runs
+    assert passed / runs <= 0.05

@@ -226,3 +226,18 @@ def test_thousands_of_rows_and_a_thousand_resamples_are_quick(rows, classes):
     start = time.process_time()
     compared(labels, before, after, resamples=1000)
     assert time.process_time() - start < 1.5
+
+
+def test_a_quantized_softmax_of_the_candidate_is_scaled_and_said():
+    random = np.random.default_rng(0)
+    exact = random.dirichlet(np.ones(4), 200)
+    labels = exact.argmax(axis=1)
+    steps = np.round(exact * 128) / 128
+    found = {
+        item.name: item for item in compare_multiclass(labels, exact, steps, link="probability", resamples=50, seed=0)
+    }
+    assert "they were scaled" in found["log_loss"].note
+    assert "they were scaled" in found["brier"].note
+    assert "scaled" not in found["top_1"].note
+    with pytest.raises(DataError, match="do not add up to 1"):
+        compare_multiclass(labels, steps, exact, link="probability", resamples=50, seed=0)

@@ -190,7 +190,7 @@ times = st.tuples(st.floats(0.1, 3), st.floats(0, 0.5), st.floats(0, 0.5)).map(
 @given(
     st.lists(st.tuples(times, st.integers(1, 6000), st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE"])), max_size=6),
     st.sampled_from(["PASS", "FAIL", "INCOMPARABLE"]),
-    st.sampled_from(["fastest", "smallest"]),
+    st.sampled_from(["fastest", "smallest", "best"]),
 )
 def test_what_ships_passed_and_is_not_slower(rows, of_baseline, objective):
     items = (BASE, *(scheme(f"s{k}", time, size) for k, (time, size, _) in enumerate(rows)))
@@ -254,3 +254,28 @@ def test_the_reason_of_the_choice_names_the_task_that_lost():
     reason = "loses 0.0100 top-1 accuracy of kind (0.0080-0.0120), more than the margin 0.005"
     assert choice.rejected == {"int8": reason}
     assert choice.reason == f"float32: int8 {reason}"
+
+
+def losing(item, loss):
+    metric = Metric("auc", 0.77, 0.77 + loss, -loss, Interval(-loss, -loss, 0.95, "DeLong"), True, 900, "", "", True)
+    return replace(item, metrics=(metric,))
+
+
+def test_best_ships_what_loses_least_among_those_that_gain_something():
+    small = losing(scheme("small", (0.4, 0.38, 0.42), 1000), 0.002)
+    good = losing(scheme("good", (0.7, 0.68, 0.72), 2000), 0.0005)
+    idle = losing(scheme("idle", (1.0, 0.99, 1.01), 4000), 0.0)
+    items = (BASE, small, good, idle)
+    choice = choose(items, passed(*items), "best")
+    assert choice.scheme == "good"
+    assert choice.rejected["small"] == "passed, but good loses less: 0.0005 against 0.0020"
+    assert choose((BASE, idle), passed(BASE, idle), "best").scheme == "float32"
+
+
+def test_without_a_fallback_the_original_does_not_ship():
+    slow = scheme("slow", (1.5, 1.4, 1.6))
+    choice = choose((BASE, slow), passed(BASE, slow), "fastest", fallback=False)
+    assert choice.scheme is None
+    assert choice.rejected["float32"] == "is the original, which is not to ship (gate.fallback = false)"
+    fast = scheme("fast", (0.5, 0.4, 0.6))
+    assert choose((BASE, fast), passed(BASE, fast), "fastest", fallback=False).scheme == "fast"

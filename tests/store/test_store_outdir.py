@@ -13,7 +13,7 @@ from compress.errors import StoreError
 from compress.store.cache import digest
 from compress.store.outdir import OutputFolder
 
-VIEWS = {"artifacts", "evidence.json", "manifest.json", "report.md"}
+VIEWS = {"artifacts", "evidence.json", "manifest.json", "report.md", "report.html", "model_card.md"}
 
 
 def folder(tmp_path, owner="recipe"):

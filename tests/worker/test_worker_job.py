@@ -28,7 +28,7 @@ def test_a_job_keeps_what_it_says_and_defaults_the_rest() -> None:
     ("change", "message"),
     [
         ({"schema": 2}, "schema 2"),
-        ({"action": "train"}, "one of outputs, latency, describe, empty; got 'train'"),
+        ({"action": "train"}, "one of outputs, latency, duel, sparse, profile, describe, empty; got 'train'"),
         ({"precision": "int4"}, "precision must be one of float, int8"),
         ({"thread": 2}, "unknown key 'thread'"),
         ({"threads": 0}, "threads must be at least 1; got 0"),
@@ -37,6 +37,11 @@ def test_a_job_keeps_what_it_says_and_defaults_the_rest() -> None:
         ({"cpus": ["a"]}, "cpus must be"),
         ({"seconds": float("nan")}, "seconds must be a number of seconds"),
         ({"artifact": ""}, "'latency' needs the key 'artifact'"),
+        ({"action": "duel"}, "'duel' needs the key 'rival'"),
+        ({"flip": 1}, "flip must be bool; got 1"),
+        ({"calls": 0}, "calls must be at least 1; got 0"),
+        ({"pause_s": -1}, "pause_s must be a number of seconds; got -1"),
+        ({"rival_threads": -1}, "rival_threads must be at least 0; got -1"),
     ],
 )
 def test_a_wrong_job_is_refused_by_key_and_value(change: dict[str, Any], message: str) -> None:

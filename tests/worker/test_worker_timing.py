@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from compress.worker.timing import MIN_SAMPLES, time_calls
+from compress.worker.timing import MAX_SINGLES, MIN_SAMPLES, time_calls
 
 
 def test_a_short_call_is_repeated_within_a_sample() -> None:
@@ -48,3 +48,31 @@ def test_the_garbage_collector_rests_and_is_as_before(enabled: bool) -> None:
     finally:
         (gc.enable if before else gc.disable)()
     assert not any(seen)
+
+
+def test_single_calls_are_kept_for_percentiles_beside_the_blocks() -> None:
+    slow = iter(range(10**6))
+
+    def call() -> None:
+        time.sleep(0.01 if next(slow) % 10 == 9 else 0.001)
+
+    times = time_calls(call, warmup_s=0, sample_s=0.02, seconds=0.1)
+    assert times.calls_per_sample > 5
+    # The block's mean hides the slow call in ten; single calls show it.
+    assert max(times.samples_ms) < 8
+    assert max(times.singles_ms) >= 10
+    assert min(times.singles_ms) < 3
+    whole = sum(times.samples_ms) * times.calls_per_sample
+    assert sum(times.singles_ms) == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_call_too_short_for_the_clock_has_no_singles_and_many_are_thinned() -> None:
+    assert time_calls(lambda: None, warmup_s=0.001, sample_s=0.0001, seconds=0).singles_ms == ()
+
+    def call() -> None:
+        end = time.perf_counter() + 0.00003
+        while time.perf_counter() < end:
+            pass
+
+    many = time_calls(call, warmup_s=0.001, sample_s=0.001, seconds=0.05).singles_ms
+    assert 100 < len(many) <= MAX_SINGLES

@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up_while_scoring_is_no_error_of_a_scheme(
 
     finished.forget("outputs")
     before = tree(finished.out / "current")
-    monkeypatch.setattr(measure, "_keep_arrays", full)
+    monkeypatch.setattr(measure, "keep_arrays", full)
     with pytest.raises(StoreError):
         finished.run()
     assert tree(finished.out / "current") == before

@@ -56,13 +56,13 @@ def test_killed_at_any_point_it_resumes(project: Project) -> None:
     chance = random.Random(0)
     reached = 0
     # While the model is read, behind the first lowering, while it scores, while it is timed, while it publishes.
-    for steps in (0, 1, 3, 7, 9):
+    for steps in (0, 1, 3, 8, 12):
         process = _start(project)
 
         def ready(steps: int = steps) -> bool:
-            return _steps(project.out) >= steps and (steps < 9 or (project.out / "runs").is_dir())
+            return _steps(project.out) >= steps and (steps < 12 or (project.out / "runs").is_dir())
 
-        _kill_when(process, ready, chance.uniform(0, 0.3) if steps < 9 else 0)
+        _kill_when(process, ready, chance.uniform(0, 0.3) if steps < 12 else 0)
         _check_absent_or_whole(project.out)
         # What was finished stays finished.
         assert _steps(project.out) >= max(reached, steps)

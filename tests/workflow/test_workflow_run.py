@@ -29,12 +29,17 @@ def test_a_run_leaves_a_whole_result(finished: Project) -> None:
         "current",
         "evidence.json",
         "manifest.json",
+        "model_card.md",
+        "report.html",
         "report.md",
         "runs",
     }
     assert {entry["path"] for entry in manifest["files"]} == {
         *(f"artifacts/tiny.onnxruntime-cpu.{scheme}.onnx" for scheme in SCHEMES),
+        *(f"flips.onnxruntime-cpu.{scheme}.csv" for scheme in SCHEMES[1:]),
         "evidence.json",
+        "model_card.md",
+        "report.html",
         "report.md",
     }
     assert manifest["recipe"]["schemes"] == list(SCHEMES)
@@ -136,8 +141,8 @@ def test_another_scheme_is_all_that_is_made(finished: Project) -> None:
     outcome = finished.run()
     made = sorted(path.name.partition("-")[0] for path in set((finished.out / ".cache" / "steps").iterdir()) - old)
     # Times are taken side by side, so those of all schemes are taken anew.
-    assert made == ["environment", "latency", "outputs", "placement", "quantize"]
-    assert outcome.made == 5
+    assert made == ["environment", "latency", "outputs", "placement", "quantize", "review"]
+    assert outcome.made == 6
     after = finished.evidence()
     assert [item.scheme for item in after.targets[0].candidates] == [
         "float32",

@@ -64,7 +64,7 @@ RECIPE: dict[str, Any] = {
         "drop": ["group"],
     },
     # Wide margins: what ships must not hang on how a processor rounds.
-    "gate": {"auc_margin": 0.05, "min_agreement": 0.9},
+    "gate": {"auc_margin": 0.05, "min_agreement": 0.9, "max_ece_increase": 0.5},
     "measure": {"pairs": 5, "max_pairs": 5, "seconds": 0.02, "resamples": 200},
 }
 

@@ -1,0 +1,312 @@
+"""Any two models or score files beside each other on a recipe's test rows, judged by the recipe's policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.base import Dataset
+from compress.errors import DataError, ModelError, did_you_mean
+from compress.evaluate.decisions import decide_rows
+from compress.evaluate.parity import parity
+from compress.evaluate.scores import Link, TaskKind, class_probabilities, probabilities
+from compress.evaluate.tasks import compare_task, find_link
+from compress.evidence import ArtifactInfo, Candidate, Choice, Leak, Metric, TargetEvidence, Verdict
+from compress.gate import EXIT_CODES, judge
+from compress.hosts.calls import describe, run_outputs
+from compress.hosts.local import LocalHost
+from compress.recipe import Recipe, TaskConfig
+from compress.target import Budgets, Target
+from compress.workflow.arrays import Arrays
+from compress.workflow.build import class_names
+from compress.workflow.explained import explain_rows
+from compress.workflow.files import ModelFile, open_files
+from compress.workflow.holdout import Holdout, Question
+from compress.workflow.plan import Plan, load_rows
+from compress.workflow.progress import Progress
+from compress.workflow.review import Ask, Sides, flipped_rows, review_all
+from compress.workflow.score_file import is_score_file, read_scores
+from compress.workflow.subjects import find_leaks, take_subjects
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV."""
+
+    evidence: TargetEvidence
+    exit_code: int
+    flips: bytes
+    leaks: tuple[Leak, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the candidate."""
+        return self.evidence.verdicts[self.evidence.candidates[1].scheme]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model or a score file, and what it answers on the test rows by task."""
+
+    name: str
+    path: Path
+    model: ModelFile | None
+    answers: Arrays
+    ask: Ask | None
+
+
+def evaluate(
+    recipe: Recipe,
+    folder: Path,
+    where: str,
+    candidate: Path,
+    baseline: Path,
+    target: Target | None,
+    progress: Progress,
+) -> Evaluation:
+    """Judges a candidate beside a baseline on the test rows of the recipe's data.
+
+    Latency, memory and placement are not measured here, so their budgets are not judged; the file's size is.
+
+    Args:
+        recipe: Data, tasks and policy; its model and targets are not read.
+        folder: The recipe's.
+        where: The recipe's name, for messages.
+        candidate: A model file that a runtime opens, or a CSV of scores.
+        baseline: The same; the two may be of different kinds.
+        target: Threads and the size budget; one thread and no budget without.
+        progress: Told what is happening.
+
+    Raises:
+        DataError: If rows, ids or scores cannot be used.
+        ModelError: If a file cannot be opened, or has not the inputs of the data or the outputs of the tasks.
+        WorkerError: If a runtime fails.
+    """
+    progress.step("reading the data")
+    dataset, labels = load_rows(Plan(recipe, folder, where, (), ()))
+    rows = dataset.split("test")
+    inputs = dataset.reader.read(rows)
+    progress.step(f"scoring {len(rows):,} rows with {baseline.name}")
+    before = _source(baseline, recipe, dataset, rows, inputs, target)
+    progress.step(f"scoring {len(rows):,} rows with {candidate.name}")
+    after = _source(candidate, recipe, dataset, rows, inputs, target)
+    if before.name == after.name:
+        raise ModelError(f"{candidate}: it is named as candidate and as baseline", "name two files.")
+    questions, answers, alike = _questions(recipe, dataset, labels, rows, before, after)
+    progress.step("looking for test rows in other splits")
+    leaks = find_leaks(dataset)
+    disturbed = dataset.sample("test", min(max(1, recipe.evaluate.robustness_rows), len(rows)), recipe.seed)
+    askable = alike and before.ask is not None and after.ask is not None
+    explained = None
+    if askable and recipe.explain is not None:
+        declined = _declined(recipe, questions, answers[0])
+        explained = explain_rows(dataset, inputs, declined, recipe.explain, recipe, folder, where)
+    holdout = Holdout(
+        rows=len(rows),
+        inputs=inputs,
+        questions=questions,
+        parity_rows=np.empty(0, dtype=np.int64),
+        fingerprint=hashlib.sha256(dataset.split_fingerprint("test").encode()).hexdigest(),
+        subjects=take_subjects(dataset, rows, recipe, where),
+        disturbed_rows=np.searchsorted(rows, disturbed) if recipe.evaluate.robustness_rows else np.empty(0, np.int64),
+        explained=explained,
+        class_names=class_names(recipe, dataset),
+    )
+    progress.step("comparing")
+    asks = (_named(before.ask, before, questions), _named(after.ask, after, questions)) if askable else (None, None)
+    own = _candidate(before, holdout, recipe, Sides(answers[0], answers[0]))
+    other = _candidate(after, holdout, recipe, Sides(*answers, *asks))
+    budgets = Budgets(size_bytes=target.budgets.size_bytes) if target and after.model else Budgets()
+    margins = {item.name: item.margin for item in questions if item.margin is not None}
+    verdict = judge(other, recipe.gate, budgets, margins, leaks)
+    passed = verdict.status == "PASS"
+    evidence = TargetEvidence(
+        target=target.name if target else "evaluate",
+        runtime=after.model.runtime if after.model else "scores",
+        settings={"candidate": str(candidate), "baseline": str(baseline)},
+        candidates=(own, other),
+        verdicts={other.scheme: verdict},
+        choice=Choice(other.scheme if passed else None, "its verdict is PASS" if passed else verdict.reason),
+    )
+    return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), leaks)
+
+
+def _source(
+    path: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    inputs: Arrays,
+    target: Target | None,
+) -> _Source:
+    tasks = {name: _key(name, config) for name, config in recipe.questions.items()}
+    if is_score_file(path):
+        if recipe.data.id is None:
+            raise DataError(
+                f"{path}: the recipe's data has no ids to find its rows by", "name the column of the ids in data.id."
+            )
+        scores = read_scores(path, recipe.data.id, tuple(tasks.values()), dataset.ids, dataset.ids[rows])
+        return _Source(str(path), path, None, {name: scores[key] for name, key in tasks.items()}, None)
+    (model,) = open_files([path])
+    timeout_s = recipe.measure.timeout_s
+    threads = target.threads if target else 1
+    opened = describe(
+        LocalHost(),
+        model.runtime,
+        path,
+        precision=model.precision,
+        threads=threads,
+        timeout_s=timeout_s,
+    )
+    names = _inputs(tuple(opened.inputs), tuple(inputs), path)
+
+    def run(given: Arrays, batch: int) -> Arrays:
+        fed = {names[name]: array for name, array in given.items() if name in names}
+        return run_outputs(LocalHost(), model.runtime, path, fed, threads=threads, batch=batch, timeout_s=timeout_s)
+
+    outputs = run(inputs, _BATCH)
+    found = {name: outputs[_output(name, config, outputs, path)] for name, config in recipe.questions.items()}
+    return _Source(str(path), path, model, found, lambda given: run(given, 1))
+
+
+def _key(name: str, config: TaskConfig) -> str:
+    """What a task's column of a score file is called."""
+    return config.output or name or "score"
+
+
+def _inputs(wanted: tuple[str, ...], given: tuple[str, ...], path: Path) -> dict[str, str]:
+    """The data's name of each input -> the file's. A single one may be called differently."""
+    if len(wanted) == len(given) == 1:
+        return {given[0]: wanted[0]}
+    for name in wanted:
+        if name not in given:
+            raise ModelError(f"{path}: the data has no input {name!r}", did_you_mean(name, given))
+    return {name: name for name in wanted}
+
+
+def _output(name: str, config: TaskConfig, outputs: Mapping[str, NDArray[np.generic]], path: Path) -> str:
+    wanted = config.output or (name if name in outputs else None)
+    if wanted in outputs:
+        return str(wanted)
+    # A file made elsewhere calls its only output as it likes.
+    if len(outputs) == 1:
+        return next(iter(outputs))
+    raise ModelError(f"{path}: there is no output {wanted or name!r}", did_you_mean(wanted or name, outputs))
+
+
+def _questions(
+    recipe: Recipe,
+    dataset: Dataset,
+    labels: Mapping[str, str],
+    rows: NDArray[np.int64],
+    before: _Source,
+    after: _Source,
+) -> tuple[tuple[Question, ...], tuple[Arrays, Arrays], bool]:
+    """The tasks, and the answers of both brought to one link: one may give logits and the other probabilities.
+
+    The third says whether nothing had to be brought: only then do further answers mean the same on both sides.
+    """
+    questions = []
+    answers: tuple[Arrays, Arrays] = ({}, {})
+    alike = True
+    for name, config in recipe.questions.items():
+        output = _key(name, config)
+        said = None if config.link == "auto" else config.link
+        links = []
+        for source, kept in zip((before, after), answers, strict=True):
+            where = f"{source.path}: {output}"
+            # A score file holds probabilities unless they cannot be.
+            of_file = None if source.model is None else said
+            link = find_link(config.kind, source.answers[name], of_file, where)
+            links.append(link)
+            kept[output] = source.answers[name]
+        link = links[0]
+        if links[0] != links[1]:
+            alike = False
+            link = "probability"
+            for source, kept, of in zip((before, after), answers, links, strict=True):
+                kept[output] = _as_probability(source.answers[name], config.kind, of, str(source.path))
+        questions.append(
+            Question(name, config.kind, output, dataset.label(labels[name])[rows], link, config.cutoff, config.margin)
+        )
+    return tuple(questions), answers, alike
+
+
+def _as_probability(outputs: NDArray[np.generic], kind: TaskKind, link: Link | None, where: str) -> NDArray[np.float64]:
+    if link is None:
+        return np.asarray(outputs, dtype=np.float64)
+    return (class_probabilities if kind == "multiclass" else probabilities)(outputs, link, where)
+
+
+def _named(ask: Ask | None, source: _Source, questions: tuple[Question, ...]) -> Ask | None:
+    """Lets a file answer under the names of the tasks."""
+    if ask is None:
+        return None
+
+    def named(inputs: Arrays) -> Arrays:
+        outputs = ask(inputs)
+        only = next(iter(outputs.values()))
+        return {question.output: outputs.get(question.output, only) for question in questions}
+
+    return named
+
+
+def _declined(recipe: Recipe, questions: tuple[Question, ...], answers: Arrays) -> NDArray[np.bool_] | None:
+    deciding = next((question for question in questions if question.kind == "binary"), None)
+    if deciding is None:
+        return None
+    decided = decide_rows(answers[deciding.output], deciding.decision, "baseline")
+    return None if decided is None else decided != (0 if recipe.evaluate.favourable == "negative" else 1)
+
+
+def _candidate(source: _Source, holdout: Holdout, recipe: Recipe, sides: Sides) -> Candidate:
+    metrics: list[Metric] = []
+    for question in holdout.questions:
+        metrics += compare_task(
+            question.kind,
+            question.labels,
+            sides.before[question.output],
+            sides.after[question.output],
+            task=question.name,
+            link=question.link,
+            cutoff=question.cutoff,
+            resamples=recipe.measure.resamples,
+            seed=recipe.seed,
+            where=f"{source.path}: {question.output}",
+        )
+    reviews = review_all(holdout, recipe, sides, str(source.path)) if sides.before is not sides.after else ()
+    return Candidate(
+        source.name,
+        artifact=_artifact(source),
+        metrics=tuple(metrics),
+        parity=parity(
+            sides.before,
+            sides.after,
+            name="the baseline",
+            decisions={question.output: question.decision for question in holdout.questions},
+        ),
+        reviews=reviews,
+    )
+
+
+def _artifact(source: _Source) -> ArtifactInfo | None:
+    model = source.model
+    if model is None:
+        return None
+    return ArtifactInfo(
+        scheme=source.name,
+        runtime=model.runtime,
+        file=model.path.name,
+        sha256=model.sha256,
+        size_bytes=model.size_bytes,
+        inputs=(),
+        outputs=(),
+        layers=(),
+    )
