@@ -63,6 +63,12 @@ class ApprovalError(StoreError):
     exit_code = 1
 
 
+class BusyError(StoreError):
+    """Another check measures here: nothing was measured."""
+
+    exit_code = 3
+
+
 class WorkerError(CompressError):
     """A worker process that crashed, hung or could not start. An error of its target, not of the run."""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from compress import errors
-from compress.errors import ApprovalError, CompressError, InternalError, did_you_mean
+from compress.errors import ApprovalError, BusyError, CompressError, InternalError, did_you_mean
 
 
 def every_error(kind=CompressError):
@@ -19,7 +19,8 @@ def test_the_tree_holds_every_error_of_the_module():
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
 def test_exit_codes_tell_input_from_internal_and_from_a_check_that_failed(kind):
     # Read from the class: an error of another room may take other arguments.
-    assert kind.exit_code == (4 if issubclass(kind, InternalError) else 1 if issubclass(kind, ApprovalError) else 2)
+    codes = {InternalError: 4, ApprovalError: 1, BusyError: 3}
+    assert kind.exit_code == next((code for base, code in codes.items() if issubclass(kind, base)), 2)
 
 
 def test_an_error_says_its_hint_on_a_line_of_its_own():

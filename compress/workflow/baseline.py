@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.bench.verdicts import Figures
-from compress.errors import StoreError
+from compress.errors import BusyError, StoreError
 from compress.evidence import Environment, Operators
 from compress.schema import Strict, validate
 from compress.store.atomic import stated, write_atomic
@@ -33,12 +33,6 @@ STORE_VARIABLE = "EDGE_COMPRESS_STORE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA = r"^[0-9a-f]{64}$"
 _HAND = "baseline files are written by `edge-compress baseline save`; take the committed version back, or save again."
-
-
-class BusyError(StoreError):
-    """Another check measures here: nothing was measured."""
-
-    exit_code = 3
 
 
 class StoredOperators(Strict):

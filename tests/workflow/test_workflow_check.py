@@ -15,8 +15,8 @@ import pytest
 from check_kit import Bench, LocalHost, children, write_model
 
 from compress.bench.verdicts import CheckResult
-from compress.errors import CompressError, StoreError, WorkerError
-from compress.workflow.baseline import Baselines, BusyError, check_name, store_folder
+from compress.errors import BusyError, CompressError, StoreError, WorkerError
+from compress.workflow.baseline import Baselines, check_name, store_folder
 from compress.workflow.progress import Silent
 from compress.workflow.save_baseline import restore, save
 

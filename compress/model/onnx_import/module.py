@@ -97,6 +97,8 @@ class OnnxModule(torch.nn.Module):
 
     def _branch(self, node: Node, values: dict[str, Value], batch: Batch) -> Sequence[Value]:
         """Runs the branch of an `If` that shapes or constants choose."""
+        if not node.inputs or not node.inputs[0]:
+            raise NotImportable("it has no condition")
         condition = self._read(node.inputs[0], values)
         if not isinstance(condition, Host) or condition.array.size != 1:
             raise NotImportable("its condition comes from data")

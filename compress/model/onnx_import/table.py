@@ -55,7 +55,7 @@ def unsupported(graph: Graph) -> tuple[tuple[str, str], ...]:
     computed = _from_data(graph)
     for node in graph.nodes:
         reason = refusal(node)
-        if node.operator == BRANCH and node.inputs[0] in computed:
+        if node.operator == BRANCH and computed.intersection(node.inputs[:1]):
             reason = "its condition comes from data"
         if reason is not None:
             found.append((f"{node.operator} ({reason})" if reason else node.operator, node.name))
