@@ -15,6 +15,7 @@ from .errors import JobError
 SESSIONS = {
     "onnxruntime": "onnxruntime_session:OnnxRuntimeSession",
     "litert": "litert_session:LiteRtSession",
+    "executorch": "executorch_session:ExecuTorchSession",
 }
 # Runtime -> the distribution whose version is the runtime's.
 DISTRIBUTIONS = {"litert": "ai-edge-litert"}

@@ -185,6 +185,9 @@ def _inputs(wanted: tuple[str, ...], given: tuple[str, ...], path: Path) -> dict
     """The data's name of each input -> the file's. A single one may be called differently."""
     if len(wanted) == len(given) == 1:
         return {given[0]: wanted[0]}
+    if all(name == f"input_{index}" for index, name in enumerate(wanted)) and len(wanted) == len(given):
+        # A .pte carries no names: its inputs are those of the data, in their order.
+        return dict(zip(given, wanted, strict=True))
     for name in wanted:
         if name not in given:
             raise ModelError(f"{path}: the data has no input {name!r}", did_you_mean(name, given))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
-from compress.model.fileinfo import FileInfo, is_integer_weight
+from compress.model.fileinfo import FileInfo, identify, is_integer_weight
 from compress.model.screen import sniff
 from compress.worker.session import SESSIONS, TensorSpec
 
@@ -86,7 +86,7 @@ def _open(path: Path) -> ModelFile:
     if kind not in RUNTIME_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",
-            "name an .onnx or .tflite file; a .pt2, a factory or a Hugging Face folder is lowered first: "
+            "name an .onnx, .tflite or .pte file; a .pt2, a factory or a Hugging Face folder is lowered first: "
             "edge-compress run.",
         )
     runtime = RUNTIME_OF[kind]
@@ -95,6 +95,10 @@ def _open(path: Path) -> ModelFile:
             f"{path}: it is for {runtime}, which this version does not run",
             f"runtimes here: {', '.join(sorted(SESSIONS))}.",
         )
+    if kind == "pte":
+        # Its weights lie inside what backends made of them; how it runs is told by its placement alone.
+        identity = identify(path)
+        return ModelFile(path.name, path, runtime, identity.sha256, identity.size_bytes, "float")
     info = _describe(path, kind)
     integer = any(is_integer_weight(dtype) and share for dtype, share in info.precision.shares.items())
     return ModelFile(

@@ -1,0 +1,158 @@
+"""ExecuTorch programs (`.pte`) in its own runtime, with the backends that its Python package was built with."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from executorch.extension.pybindings import portable_lib
+
+from .arrays import Array
+from .base_session import BaseSession
+from .errors import JobError
+from .feed import check_inputs
+from .session import Operators, Placement, TensorSpec
+
+METHOD = "forward"
+# c10::ScalarType, as the program states it.
+DTYPES = {
+    0: "uint8",
+    1: "int8",
+    2: "int16",
+    3: "int32",
+    4: "int64",
+    5: "float16",
+    6: "float32",
+    7: "float64",
+    11: "bool",
+}
+
+
+class ExecuTorchSession(BaseSession):
+    """One `.pte`. It carries no names: inputs are `input_0`, `input_1` … in its order, outputs likewise.
+
+    A batch that is open has an upper bound in the file; more rows are run in portions.
+    """
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        portable_lib._unsafe_reset_threadpool(threads)
+        self._artifact = artifact
+        try:
+            # Read here: a file that is no program would end the process in native code without a word.
+            data = artifact.read_bytes()
+            if data[4:6] != b"ET":
+                raise JobError(f"{artifact}: it is no ExecuTorch program", "copy or export it again.")
+            # The program is read out of these bytes as long as it runs.
+            self._data = data
+            self._module: Any = portable_lib._load_for_executorch_from_buffer(data)
+            meta = self._module.method_meta(METHOD)
+        except (RuntimeError, OSError) as error:
+            raise JobError(f"{artifact}: ExecuTorch cannot open it: {error}") from error
+        given = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())]
+        made = [meta.output_tensor_meta(index) for index in range(meta.num_outputs())]
+        self._bounds = {f"input_{index}": _spec(item, artifact) for index, item in enumerate(given)}
+        bounds = [spec.shape[0] for spec in self._bounds.values() if spec.shape]
+        self._most = max((size for size in bounds if size is not None), default=1)
+        self._open = self._most > 1 and self._takes_one_row()
+        self.inputs = {name: self._freed(spec) for name, spec in self._bounds.items()}
+        self.outputs = {f"output_{index}": self._freed(_spec(item, artifact)) for index, item in enumerate(made)}
+
+    def __enter__(self) -> ExecuTorchSession:
+        """Returns the session itself."""
+        return self
+
+    def close(self) -> None:
+        """Frees the program."""
+        self._module = None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns every output `[rows, ...]`; see `Session.run`."""
+        feed = check_inputs(self.inputs, inputs)
+        rows = next((array.shape[0] for array in feed.values() if array.ndim), 1)
+        if not self._open or rows <= self._most:
+            return super().run(feed)
+        parts = [
+            super(ExecuTorchSession, self).run({name: array[at : at + self._most] for name, array in feed.items()})
+            for at in range(0, rows, self._most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def placement(self, precision: str, inputs: Mapping[str, Array] | None = None) -> Placement:
+        """Returns how many parts of the program a backend took, and which operators run on portable kernels.
+
+        What is inside a delegated part is the backend's own and not listed.
+
+        Args:
+            precision: Not needed: a backend takes what it has kernels for.
+            inputs: Not needed.
+        """
+        from executorch.exir._serialize._program import deserialize_pte_binary
+        from executorch.exir.schema import DelegateCall, KernelCall
+
+        read = deserialize_pte_binary(self._artifact.read_bytes())
+        plan = getattr(read, "program", read).execution_plan[0]
+        counts: Counter[tuple[str, bool]] = Counter()
+        for chain in plan.chains:
+            for instruction in chain.instructions:
+                call = instruction.instr_args
+                if isinstance(call, DelegateCall):
+                    counts[plan.delegates[call.delegate_index].id, True] += 1
+                elif isinstance(call, KernelCall):
+                    counts[plan.operators[call.op_index].name, False] += 1
+        return Placement(
+            "delegates",
+            tuple(
+                Operators(name, count, taken, "" if taken else "portable kernel: no backend took it")
+                for (name, taken), count in sorted(counts.items())
+            ),
+        )
+
+    def _call(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        made = self._forward([torch.from_numpy(feed[name]) for name in self.inputs])
+        return {name: tensor.numpy().copy() for name, tensor in zip(self.outputs, made, strict=True)}
+
+    def _bind(self, feed: Mapping[str, Array]) -> Callable[[], None]:
+        tensors, run = [torch.from_numpy(feed[name]) for name in self.inputs], self._module.run_method
+        self._forward(tensors)
+
+        def call() -> None:
+            run(METHOD, tensors)
+
+        return call
+
+    def _forward(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        try:
+            made: list[torch.Tensor] = self._module.run_method(METHOD, tensors)
+        except RuntimeError as error:
+            shapes = [list(tensor.shape) for tensor in tensors]
+            raise JobError(f"{self._artifact}: ExecuTorch cannot run it on {shapes}: {error}") from error
+        return made
+
+    def _takes_one_row(self) -> bool:
+        """Whether the batch is open: the program states an upper bound only."""
+        one = [
+            torch.zeros((1, *(size or 1 for size in spec.shape[1:])), dtype=getattr(torch, spec.dtype))
+            for spec in self._bounds.values()
+        ]
+        try:
+            self._forward(one)
+        except JobError:
+            return False
+        return True
+
+    def _freed(self, spec: TensorSpec) -> TensorSpec:
+        return TensorSpec((None, *spec.shape[1:]), spec.dtype) if self._open and spec.shape else spec
+
+
+def _spec(meta: Any, artifact: Path) -> TensorSpec:
+    if meta.dtype() not in DTYPES:
+        raise JobError(f"{artifact}: it takes or gives numbers of an unknown type ({meta.dtype()})")
+    sizes = tuple(int(size) for size in meta.sizes())
+    if math.prod(sizes) <= 0:
+        raise JobError(f"{artifact}: it takes or gives a tensor without elements: {list(sizes)}")
+    return TensorSpec(sizes, DTYPES[meta.dtype()])
