@@ -21,6 +21,7 @@ EXTRAS = {
     "PIL": "images",
     "transformers": "hf",
     "tokenizers": "hf",
+    "executorch": "executorch",
     "matplotlib": "plots",
 }
 

@@ -25,7 +25,6 @@ _UNITS = (("G", 10**9), ("M", 10**6), ("k", 10**3))
 _SHOWN_HASH = 16
 # What a file is that cannot be described: content -> (what it is, what can be done).
 _OTHERS = {
-    "pte": ("an ExecuTorch program", "inspect the .pt2 or .onnx that it was made from."),
     "torchscript": (
         "a TorchScript program, which carries code of its own",
         "where it is trusted, save its weights alone (torch.save(module.state_dict(), 'weights.pth')), "
@@ -54,6 +53,10 @@ def inspect_file(path: Path) -> FileInfo:
         from compress.runtimes.litert.inspect import describe_tflite
 
         return describe_tflite(path)
+    if kind == "pte":
+        from compress.runtimes.executorch.inspect import describe_pte
+
+        return describe_pte(path)
     if kind == "pt2":
         from compress.model.inspect_pt2 import describe_pt2
 

@@ -110,7 +110,6 @@ def test_an_exported_program_goes_to_its_reader(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"", "an empty file"),
-        (b"\x0c\0\0\0ET12" + bytes(40), "an ExecuTorch program"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "an HDF5 file"),
         (b"plain text, no model at all", "of unknown content"),
     ],

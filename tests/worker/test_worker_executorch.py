@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.errors import WorkerError
+from compress.errors import ModelError, WorkerError
 from compress.hosts.calls import describe, run_outputs
 from compress.hosts.local import LocalHost
 from compress.workflow.files import open_files
@@ -78,3 +78,20 @@ def test_a_damaged_program_is_an_error_of_its_own(program: Path, tmp_path: Path,
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\0" * 400)
     with pytest.raises(WorkerError):
         describe(LocalHost(), "executorch", path, precision="float", threads=1, timeout_s=120)
+
+
+def test_it_is_described_without_running_it(program: Path, tmp_path: Path) -> None:
+    from compress.cli.inspect import inspect_file
+
+    info = inspect_file(program)
+    batch = "?" if "open" in program.parent.name else 4
+    assert [(item.name, item.shape, item.dtype) for item in info.inputs] == [
+        ("input_0", (batch, 6), "float32"),
+        ("input_1", (batch,), "float32"),
+    ]
+    assert info.operators["XnnpackBackend (delegated)"] >= 1 and info.operators["aten::cumsum"] == 1
+    assert any("delegated to XnnpackBackend" in note for note in info.notes)
+    damaged = tmp_path / "damaged.pte"
+    damaged.write_bytes(program.read_bytes()[:200])
+    with pytest.raises(ModelError, match="cannot be read as one ExecuTorch program"):
+        inspect_file(damaged)

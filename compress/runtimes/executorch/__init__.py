@@ -1,0 +1,1 @@
+"""ExecuTorch: programs made elsewhere are described; nothing is lowered to it."""
