@@ -175,6 +175,11 @@ def clean(text: str) -> str:
     return shorten(plain(text), LONGEST)
 
 
+def cleaned(rows: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Returns rows of strings with every one of them made fit to print."""
+    return [tuple(clean(cell) for cell in row) for row in rows]
+
+
 def _is_numeric(cells: Sequence[str]) -> bool:
     return any(cell != MISSING for cell in cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compress.evidence import Candidate, Evidence, Latency, TargetEvidence
+from compress.evidence import Candidate, Evidence, TargetEvidence
 from compress.report.html_blocks import (
     Block,
     Bullets,
@@ -17,22 +17,23 @@ from compress.report.html_blocks import (
     Text,
     Tone,
     clean,
+    cleaned,
     table,
 )
 from compress.report.html_plots import latency_ecdf
-from compress.report.limits import missing_percentile
 from compress.report.numbers import (
     MISSING,
-    format_bytes,
     format_count,
-    format_decibel,
-    format_level,
-    format_ms,
-    format_ratio,
-    format_ratio_interval,
     format_share,
-    format_significant,
-    format_value,
+)
+from compress.report.rows import (
+    COMPARISON,
+    MEMORY,
+    TIMES,
+    comparison_rows,
+    memory_rows,
+    parity_rows,
+    time_rows,
 )
 from compress.report.values import flatten
 
@@ -78,85 +79,27 @@ def _by_target(evidence: Evidence, key: str, title: str, part: Callable[[TargetE
 
 
 def _parity(target: TargetEvidence) -> list[Block]:
-    rows = [
-        (
-            clean(candidate.scheme),
-            clean(parity.output),
-            clean(parity.reference),
-            format_count(parity.rows),
-            "equal" if parity.sqnr_db is None and parity.max_abs == 0 else format_decibel(parity.sqnr_db),
-            format_significant(parity.max_abs, 2),
-            format_significant(parity.reference_range, 3),
-            format_value(parity.label_agreement),
-        )
-        for candidate in target.candidates
-        for parity in candidate.parity
-    ]
+    rows = cleaned(parity_rows(target))
     names = ("scheme", "output", "reference", "rows", "SQNR", "largest difference", "reference range", "same decision")
     return [table(f"Parity on {clean(target.target)}", names, rows)] if rows else []
 
 
 def _latency(target: TargetEvidence) -> list[Block]:
-    measured = [(clean(item.scheme), item.latency) for item in target.candidates if item.latency is not None]
-    if not measured:
-        return []
-    names = ("scheme", "median", "p90", "p99", "load", "first answer", "batch", "threads", "processes", "samples")
-    blocks: list[Block] = [
-        table(f"Times on {clean(target.target)}", names, [(scheme, *_times(latency)) for scheme, latency in measured])
-    ]
-    compared = [(scheme, *_comparison(latency)) for scheme, latency in measured if latency.comparison is not None]
+    times, compared = cleaned(time_rows(target)), cleaned(comparison_rows(target))
+    blocks: list[Block] = [table(f"Times on {clean(target.target)}", TIMES, times)] if times else []
     if compared:
-        headings = ("scheme", "against", "ratio", "interval", "verdict", "tolerance", "pairs")
-        blocks.append(table("Time beside the baseline, in interleaved pairs of processes", headings, compared))
+        verdict = COMPARISON.index("verdict")
+        rows: list[tuple[str | Cell, ...]] = [
+            (*cells[:verdict], Cell(cells[verdict], _SPEED.get(cells[verdict], "")), *cells[verdict + 1 :])
+            for cells in compared
+        ]
+        blocks.append(table("Time beside the baseline, in interleaved pairs of processes", COMPARISON, rows))
     return blocks
 
 
-def _times(latency: Latency) -> tuple[str, ...]:
-    return (
-        format_ms(latency.median_ms),
-        _percentile(latency, "p90", latency.p90_ms),
-        _percentile(latency, "p99", latency.p99_ms),
-        format_ms(latency.load_ms),
-        format_ms(latency.first_ms),
-        str(latency.batch),
-        str(latency.threads),
-        format_count(latency.processes),
-        format_count(sum(len(process) for process in latency.samples)),
-    )
-
-
-def _percentile(latency: Latency, name: str, value: float | None) -> str:
-    return f"{MISSING} ({missing_percentile(latency, name)})" if value is None else format_ms(value)
-
-
-def _comparison(latency: Latency) -> tuple[str | Cell, ...]:
-    comparison = latency.comparison
-    if comparison is None:
-        return (MISSING,) * 6
-    level = format_level(comparison.interval.level)
-    return (
-        clean(comparison.baseline),
-        format_ratio(comparison.ratio),
-        f"{format_ratio_interval(comparison.interval)} {level}, {clean(comparison.interval.method)}",
-        Cell(comparison.verdict, _SPEED.get(comparison.verdict, "")),
-        f"{comparison.tolerance * 100:g} %",
-        format_count(comparison.pairs),
-    )
-
-
 def _memory(target: TargetEvidence) -> list[Block]:
-    rows = [
-        (
-            clean(candidate.scheme),
-            format_bytes(candidate.memory.above_empty_bytes),
-            format_bytes(candidate.memory.peak_bytes),
-            format_bytes(candidate.memory.empty_bytes),
-        )
-        for candidate in target.candidates
-        if candidate.memory is not None
-    ]
-    headings = ("scheme", "above the empty worker", "peak", "empty worker")
-    return [table(f"Memory on {clean(target.target)}", headings, rows)] if rows else []
+    rows = cleaned(memory_rows(target))
+    return [table(f"Memory on {clean(target.target)}", MEMORY, rows)] if rows else []
 
 
 def _settings(target: TargetEvidence) -> list[Block]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from compress.evidence import DataInfo, Environment, Evidence, ModelInfo, StepInfo
-from compress.report.html_blocks import Block, Bullets, Cell, Fold, Heading, Section, Table, Text, clean, table
+from compress.report.html_blocks import Block, Bullets, Cell, Fold, Heading, Section, Table, Text, clean, cleaned, table
 from compress.report.limits import limits
-from compress.report.numbers import MISSING, format_bytes, format_count, format_ratio, format_share
+from compress.report.numbers import MISSING, format_count, format_share
+from compress.report.rows import model_rows
 from compress.report.summary import count_reasons
 from compress.report.values import flatten
 
@@ -49,22 +50,7 @@ def limits_section(evidence: Evidence) -> Section:
 
 
 def _models(caption: str, before: ModelInfo, after: ModelInfo, names: tuple[str, str]) -> Table:
-    costs = (
-        ("parameters", before.parameters, after.parameters, format_count),
-        ("multiply-adds", before.macs, after.macs, format_count),
-        ("bytes of weights", before.bytes, after.bytes, format_bytes),
-        ("layers", before.layers, after.layers, format_count),
-    )
-    rows = [
-        (name, shown(first), shown(second), format_ratio(second / first) if first else MISSING)
-        for name, first, second, shown in costs
-    ]
-    rows += [
-        ("inputs", clean(", ".join(before.inputs)), clean(", ".join(after.inputs)), MISSING),
-        ("outputs", clean(", ".join(before.outputs)), clean(", ".join(after.outputs)), MISSING),
-        ("digest", clean(before.digest), clean(after.digest), MISSING),
-    ]
-    return table(caption, ("", *names, "ratio"), rows)
+    return table(caption, ("", *names, "ratio"), cleaned(model_rows(before, after, "multiply-adds")))
 
 
 def _step(step: StepInfo) -> list[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from compress.evidence import Evidence, GateStatus, Metric, TargetEvidence
+from compress.evidence import Evidence, GateStatus, TargetEvidence
 from compress.gate import overall
 from compress.report.html_blocks import (
     Block,
@@ -19,6 +19,7 @@ from compress.report.html_blocks import (
     Text,
     Tone,
     clean,
+    cleaned,
     table,
     verdict_cell,
 )
@@ -27,13 +28,10 @@ from compress.report.html_words import figures_table, level_of, place, reviews_o
 from compress.report.numbers import (
     MISSING,
     format_count,
-    format_difference,
-    format_difference_interval,
-    format_value,
-    format_value_interval,
 )
-from compress.report.quality import decimals, several_tasks
 from compress.report.quality import name as metric_name
+from compress.report.quality import several_tasks
+from compress.report.rows import METRIC, metric_row
 from compress.report.summary import notes, verdict_line, why_not
 from compress.report.table import COLUMNS, headings, legend, target_rows
 from compress.review import Review
@@ -166,23 +164,14 @@ def _metrics(target: TargetEvidence) -> list[Block]:
     several = several_tasks(target)
     # The baseline's figures stand beside every other's.
     shown = [item for item in target.candidates if item is not target.baseline] or target.candidates
-    rows = [
-        (clean(candidate.scheme), *((clean(metric.task) or MISSING,) if several else ()), *_metric(metric))
+    rows = cleaned(
+        (candidate.scheme, *((metric.task or MISSING,) if several else ()), *metric_row(metric, title(metric.name)))
         for candidate in shown
         for metric in candidate.metrics
-    ]
+    )
     if not rows:
         return [Text("Not measured.")]
-    names = (
-        "scheme",
-        *(("task",) if several else ()),
-        "metric",
-        "better",
-        "value",
-        "baseline",
-        "difference",
-        "interval",
-    )
+    names = ("scheme", *(("task",) if several else ()), *METRIC)
     blocks: list[Block] = []
     plot = forest(
         f"Primary metrics on {clean(target.target)}",
@@ -197,25 +186,9 @@ def _metrics(target: TargetEvidence) -> list[Block]:
     )
     if plot is not None:
         blocks.append(Plots((plot,)))
-    blocks.append(table(f"Metrics on {clean(target.target)}", (*names, "rows", "note"), rows))
+    blocks.append(table(f"Metrics on {clean(target.target)}", names, rows))
     said = level_of(metric.interval for item in target.candidates for metric in item.metrics)
     return [*blocks, Text(said, "quiet")] if said else blocks
-
-
-def _metric(metric: Metric) -> tuple[str, ...]:
-    # Without a difference the interval is that of the value itself (a share that has no baseline).
-    form_interval = format_difference_interval if metric.difference is not None else format_value_interval
-    digits = decimals(metric)
-    return (
-        clean(title(metric.name)),
-        "higher" if metric.higher_is_better else "lower",
-        format_value(metric.value, digits),
-        format_value(metric.baseline, digits),
-        format_difference(metric.difference, digits),
-        form_interval(metric.interval, digits),
-        format_count(metric.rows),
-        clean(metric.note) or MISSING,
-    )
 
 
 def _review(target: TargetEvidence, scheme: str, review: Review) -> Iterable[Block]:

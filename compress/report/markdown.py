@@ -6,7 +6,8 @@ from compress.evidence import DataInfo, Evidence, ModelInfo, StepInfo, TargetEvi
 from compress.report.limits import limits
 from compress.report.markdown_target import target_section
 from compress.report.markdown_text import bullets, escape, folded_table, table
-from compress.report.numbers import MISSING, format_bytes, format_count, format_ratio, format_share
+from compress.report.numbers import MISSING, format_count, format_share
+from compress.report.rows import model_rows
 from compress.report.summary import count_reasons, notes, verdict_line, why_not
 from compress.report.table import headings, legend, table_rows, target_rows
 from compress.report.values import flatten
@@ -85,22 +86,7 @@ def _step(index: int, step: StepInfo) -> str:
 
 def _model_table(before: ModelInfo, after: ModelInfo, names: tuple[str, str]) -> str:
     """What a Model is and costs, before and after."""
-    costs = (
-        ("parameters", before.parameters, after.parameters, format_count),
-        ("MACs", before.macs, after.macs, format_count),
-        ("bytes of weights", before.bytes, after.bytes, format_bytes),
-        ("layers", before.layers, after.layers, format_count),
-    )
-    rows = [
-        (name, shown(first), shown(second), format_ratio(second / first) if first else MISSING)
-        for name, first, second, shown in costs
-    ]
-    rows += [
-        ("inputs", ", ".join(before.inputs), ", ".join(after.inputs), MISSING),
-        ("outputs", ", ".join(before.outputs), ", ".join(after.outputs), MISSING),
-        ("digest", before.digest, after.digest, MISSING),
-    ]
-    return table(("", *names, "ratio"), rows)
+    return table(("", *names, "ratio"), model_rows(before, after, "MACs"))
 
 
 def _data(data: DataInfo) -> str:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from compress.evidence import Candidate, Latency, Metric, TargetEvidence
-from compress.report.limits import missing_percentile
+from compress.evidence import Candidate, TargetEvidence
 from compress.report.markdown_text import bullets, details, escape, fence, folded_table, table
 from compress.report.numbers import (
     MISSING,
     format_bytes,
     format_count,
-    format_decibel,
-    format_difference,
-    format_difference_interval,
     format_level,
-    format_ms,
-    format_ratio,
-    format_ratio_interval,
     format_share,
-    format_significant,
-    format_value,
-    format_value_interval,
 )
-from compress.report.quality import decimals, several_tasks
+from compress.report.quality import several_tasks
 from compress.report.review import Part, review_parts
+from compress.report.rows import (
+    COMPARISON,
+    MEMORY,
+    METRIC,
+    TIMES,
+    comparison_rows,
+    memory_rows,
+    metric_row,
+    parity_rows,
+    time_rows,
+)
 from compress.report.values import flatten
 
 # Parts whose absence needs no word: no errors, and no review beyond the metrics.
@@ -86,31 +87,14 @@ def _artifacts(target: TargetEvidence) -> str:
 def _quality(target: TargetEvidence) -> str:
     several = several_tasks(target)
     rows = [
-        (candidate.scheme, *((metric.task or MISSING,) if several else ()), *_metric(metric))
+        (candidate.scheme, *((metric.task or MISSING,) if several else ()), *metric_row(metric, metric.name))
         for candidate in target.candidates
         for metric in candidate.metrics
     ]
     if not rows:
         return ""
-    figures = ("metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
-    headings = ("scheme", *(("task",) if several else ()), *figures)
+    headings = ("scheme", *(("task",) if several else ()), *METRIC)
     return "\n\n".join([table(headings, rows), *_methods(target)])
-
-
-def _metric(metric: Metric) -> tuple[str, ...]:
-    # Without a difference the interval is that of the value itself (a share that has no baseline).
-    form_interval = format_difference_interval if metric.difference is not None else format_value_interval
-    digits = decimals(metric)
-    return (
-        metric.name,
-        "higher" if metric.higher_is_better else "lower",
-        format_value(metric.value, digits),
-        format_value(metric.baseline, digits),
-        format_difference(metric.difference, digits),
-        form_interval(metric.interval, digits),
-        format_count(metric.rows),
-        metric.note or MISSING,
-    )
 
 
 def _methods(target: TargetEvidence) -> list[str]:
@@ -152,93 +136,19 @@ def _review_part(part: Part) -> str:
 
 
 def _parity(target: TargetEvidence) -> str:
-    rows = [
-        (
-            candidate.scheme,
-            parity.output,
-            parity.reference,
-            format_count(parity.rows),
-            "equal" if parity.sqnr_db is None and parity.max_abs == 0 else format_decibel(parity.sqnr_db),
-            format_significant(parity.max_abs, 2),
-            format_significant(parity.reference_range, 3),
-            format_value(parity.label_agreement),
-        )
-        for candidate in target.candidates
-        for parity in candidate.parity
-    ]
-    headings = (
-        "scheme",
-        "output",
-        "reference",
-        "rows",
-        "SQNR",
-        "max abs",
-        "reference range",
-        "same decision",
-    )
+    rows = parity_rows(target)
+    headings = ("scheme", "output", "reference", "rows", "SQNR", "max abs", "reference range", "same decision")
     return table(headings, rows) if rows else ""
 
 
 def _latency(target: TargetEvidence) -> str:
-    measured = [(item.scheme, item.latency) for item in target.candidates if item.latency is not None]
-    if not measured:
-        return ""
-    times = table(
-        ("scheme", "median", "p90", "p99", "load", "first answer", "batch", "threads", "processes", "samples"),
-        [(scheme, *_times(latency)) for scheme, latency in measured],
-    )
-    compared = [(scheme, *_comparison(latency)) for scheme, latency in measured if latency.comparison is not None]
-    if not compared:
-        return times
-    headings = ("scheme", "against", "ratio", "interval", "verdict", "tolerance", "pairs")
-    return f"{times}\n\n{table(headings, compared)}"
-
-
-def _times(latency: Latency) -> tuple[str, ...]:
-    return (
-        format_ms(latency.median_ms),
-        _percentile(latency, "p90", latency.p90_ms),
-        _percentile(latency, "p99", latency.p99_ms),
-        format_ms(latency.load_ms),
-        format_ms(latency.first_ms),
-        str(latency.batch),
-        str(latency.threads),
-        format_count(latency.processes),
-        format_count(sum(len(process) for process in latency.samples)),
-    )
-
-
-def _percentile(latency: Latency, name: str, value: float | None) -> str:
-    return f"{MISSING} ({missing_percentile(latency, name)})" if value is None else format_ms(value)
-
-
-def _comparison(latency: Latency) -> tuple[str, ...]:
-    comparison = latency.comparison
-    if comparison is None:
-        return (MISSING,) * 6
-    level = format_level(comparison.interval.level)
-    return (
-        comparison.baseline,
-        format_ratio(comparison.ratio),
-        f"{format_ratio_interval(comparison.interval)} {level}, {comparison.interval.method}",
-        comparison.verdict,
-        f"{comparison.tolerance * 100:g} %",
-        format_count(comparison.pairs),
-    )
+    tables = ((TIMES, time_rows(target)), (COMPARISON, comparison_rows(target)))
+    return "\n\n".join(table(headings, rows) for headings, rows in tables if rows)
 
 
 def _memory(target: TargetEvidence) -> str:
-    rows = [
-        (
-            candidate.scheme,
-            format_bytes(candidate.memory.above_empty_bytes),
-            format_bytes(candidate.memory.peak_bytes),
-            format_bytes(candidate.memory.empty_bytes),
-        )
-        for candidate in target.candidates
-        if candidate.memory is not None
-    ]
-    return table(("scheme", "above the empty worker", "peak", "empty worker"), rows) if rows else ""
+    rows = memory_rows(target)
+    return table(MEMORY, rows) if rows else ""
 
 
 def _placement(target: TargetEvidence) -> str:
