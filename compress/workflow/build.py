@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +15,7 @@ from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
 from compress.model.cost import describe
 from compress.model.onnx_file import OnnxFile
+from compress.model.silence import silenced
 from compress.model.source import load_model
 from compress.passes.base import Context, run_pass
 from compress.recipe import QuantScheme, Recipe
@@ -71,7 +69,7 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     """
     progress.step("exporting the model")
     specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
-    with _torch_silent(), torch.random.fork_rng(devices=[]):
+    with silenced("torch"), torch.random.fork_rng(devices=[]):
         # A factory that draws its weights gives the same model again, so that the next run reuses this one's steps.
         torch.manual_seed(plan.recipe.seed)
         source = load_model(plan.recipe.model, specifications, plan.folder)
@@ -102,18 +100,6 @@ def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
         return ()
     label = config.label or next(iter(dataset.labels))
     return tuple(dataset.categories.get(columns.get(label, label), ()))
-
-
-@contextmanager
-def _torch_silent() -> Iterator[None]:
-    """Keeps torch from logging a traceback of its own for what becomes one error of ours."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _apply(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:

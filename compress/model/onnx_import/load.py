@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from compress.model.onnx_import.signature import MAX_FIXED_BATCH, input_infos, w
 from compress.model.onnx_import.summary import fixed_batch
 from compress.model.onnx_import.table import unsupported
 from compress.model.onnx_import.tensors import TensorReader
+from compress.model.silence import silenced
 
 
 def load_onnx(path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
@@ -109,7 +108,7 @@ def _export(read: Read) -> torch.export.ExportedProgram:
     where, fixed = read.module.where, read.fixed_batch
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     try:
-        with _without_tracebacks():
+        with silenced("torch._subclasses.fake_tensor"):
             return torch.export.export(
                 read.module,
                 example_inputs(read.inputs, rows=2),
@@ -130,18 +129,6 @@ def _export(read: Read) -> torch.export.ExportedProgram:
             f"{where}: the graph does not export with a dynamic batch: {message}",
             "export it again with a dynamic batch and without control flow on values.",
         ) from error
-
-
-@contextmanager
-def _without_tracebacks() -> Iterator[None]:
-    """Keeps torch from printing what it also raises."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _first_lines(error: Exception) -> str:
