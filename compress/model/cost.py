@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,7 @@ def cost(model: Model) -> Cost:
             seen.add(key)
             own_bytes += tensor.numel() * tensor.element_size()
             own_parameters += tensor.numel() if full in parameters else 0
-        macs = _macs(node)
+        macs = macs_of(node, _traced)
         if macs or own_bytes:
             operator = str(node.target).removeprefix("aten.").partition(".")[0]
             nodes.append(NodeCost(names.get(node.name, node.name), operator, macs, own_parameters, own_bytes))
@@ -105,11 +106,16 @@ def _dims(shape: tuple[int, ...]) -> str:
     return "".join(f", {size}" for size in shape)
 
 
-def _macs(node: torch.fx.Node) -> int:
-    target = str(node.target)
-    name = target.removeprefix("aten.").partition(".")[0]
-    result = math.prod(shape_for_one(node.meta.get("val")))
-    shapes = [shape_for_one(item.meta.get("val")) if isinstance(item, torch.fx.Node) else () for item in node.args]
+def macs_of(node: torch.fx.Node, shape: Callable[[object], tuple[int, ...]]) -> int:
+    """Returns the multiply-adds of a call.
+
+    Args:
+        node: The call.
+        shape: Gives the sizes of an argument, or of the node itself; `()` for what is no tensor.
+    """
+    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    result = math.prod(shape(node))
+    shapes = [shape(item) for item in node.args]
     if name == "linear":
         return result * shapes[1][-1]
     if name in ("conv1d", "conv2d", "conv3d", "convolution"):
@@ -121,11 +127,15 @@ def _macs(node: torch.fx.Node) -> int:
     if name in ("addmm", "baddbmm"):
         return result * shapes[1][-1]
     if name == "einsum":
-        return _einsum_macs(str(node.args[0]), [shape_for_one(item.meta.get("val")) for item in node.all_input_nodes])
+        return _einsum_macs(str(node.args[0]), [shape(item) for item in node.all_input_nodes])
     if name == "scaled_dot_product_attention":
         query, key, value = shapes[:3]
         return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
     return 0
+
+
+def _traced(value: object) -> tuple[int, ...]:
+    return shape_for_one(value.meta.get("val")) if isinstance(value, torch.fx.Node) else ()
 
 
 def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
