@@ -51,6 +51,11 @@ def get_parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
     return value
 
 
+def batch_norms(module: torch.fx.GraphModule | torch.export.ExportedProgram) -> list[torch.fx.Node]:
+    """Returns the calls of batch normalisation, in the order in which they run."""
+    return list(module.graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default))
+
+
 def unused_name(module: torch.nn.Module, name: str) -> str:
     """Returns a full name for a parameter that nothing has yet: the given one, or one like it."""
     owner, _, leaf = name.rpartition(".")

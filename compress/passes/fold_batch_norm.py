@@ -7,12 +7,11 @@ import torch
 from compress.data.base import Dataset
 from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, set_parameter, unused_name
+from compress.passes.edit import batch_norms, edited, get_parameter, set_parameter, unused_name
 
 _BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {
     "aten.linear.default"
 }
-_NORMS = {"aten.batch_norm.default"}
 
 
 class FoldBatchNorm:
@@ -28,21 +27,16 @@ class FoldBatchNorm:
         skipped: list[Skip] = []
 
         def edit(module: torch.fx.GraphModule) -> None:
-            for node in list(module.graph.nodes):
-                if node.op == "call_function" and str(node.target) in _NORMS:
-                    reason = _refusal(module, node)
-                    where = _parameter_name(node.args[3]).rpartition(".")[0] or node.name
-                    if reason:
-                        skipped.append(Skip(where, reason))
-                    else:
-                        changed.append(Change(where, f"folded into {_fold(module, node)}"))
+            for node in batch_norms(module):
+                reason = _refusal(module, node)
+                where = _parameter_name(node.args[3]).rpartition(".")[0] or node.name
+                if reason:
+                    skipped.append(Skip(where, reason))
+                else:
+                    changed.append(Change(where, f"folded into {_fold(module, node)}"))
 
-        folded = edited(model, edit, "fold_batch_norm") if _has_norm(model) else model
+        folded = edited(model, edit, "fold_batch_norm") if batch_norms(model.program) else model
         return PassResult(folded if changed else model, tuple(changed), tuple(skipped))
-
-
-def _has_norm(model: Model) -> bool:
-    return any(node.op == "call_function" and str(node.target) in _NORMS for node in model.program.graph.nodes)
 
 
 def _refusal(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:

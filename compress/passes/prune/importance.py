@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
 
-from compress.passes.edit import get_parameter
+from compress.passes.edit import batch_norms, get_parameter
 from compress.passes.prune.axes import places
 from compress.passes.prune.groups import Analysis, Group
 
 Floats = NDArray[np.float64]
 Kind = Literal["l1", "l2", "bn_scale"]
-_NORM = "aten.batch_norm.default"
 
 
 def importance(analysis: Analysis, group: Group, kind: Kind) -> Floats:
@@ -55,5 +54,5 @@ def importance(analysis: Analysis, group: Group, kind: Kind) -> Floats:
 
 def _scales(module: GraphModule) -> set[str]:
     """Names of the scales of batch normalisations."""
-    scales = (node.args[1] for node in module.graph.nodes if node.op == "call_function" and str(node.target) == _NORM)
+    scales = (node.args[1] for node in batch_norms(module))
     return {str(node.target) for node in scales if isinstance(node, Node)}

@@ -7,10 +7,10 @@ from torch.fx import GraphModule
 from compress.data.base import Dataset
 from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited
+from compress.passes.edit import batch_norms, edited
 from compress.passes.prune.groups import analyse, analyse_module, apply_cut
 from compress.passes.prune.plan import Options, make_plan
-from compress.passes.prune.statistics import has_batch_norm, renew_statistics
+from compress.passes.prune.statistics import renew_statistics
 from compress.schema import validate
 
 _BATCH = 64
@@ -46,7 +46,7 @@ class Prune:
 
         def edit(module: GraphModule) -> None:
             apply_cut(analyse_module(module), plan.keep)
-            if not has_batch_norm(module):
+            if not batch_norms(module):
                 return
             if data is None or rows is None:
                 skipped.append(Skip("batch normalisation", "its statistics are the old ones: there are no rows"))

@@ -177,14 +177,10 @@ def pooling(call: Call) -> Result:
     """Pooling and resizing: channels stay, picture elements change."""
     value = call.shape("self") or call.shape("input") or ()
     sizes = call.sizes()
-    spatial = next(int(mark) for mark in call.operator if mark.isdigit()) if _counted(call) else len(sizes) - 2
+    spatial = next(int(mark) for mark in call.operator if mark.isdigit())
     for dim in value[-spatial:]:
         freeze(dim, call.at("picture elements"))
     return (*value[:-spatial], *frozen_shape(sizes[-spatial:], call.at("picture elements")))
-
-
-def _counted(call: Call) -> bool:
-    return any(mark.isdigit() for mark in call.operator)
 
 
 def broadcast(call: Call, shapes: list[Shape]) -> Shape:

@@ -13,8 +13,6 @@ from torch.fx import GraphModule, Interpreter, Node
 from compress.model.core import Model
 from compress.passes.edit import get_parameter
 
-_NORM = "aten.batch_norm.default"
-
 
 class _Observe(Interpreter):
     """Runs a graph with each batch's own statistics, and sums these up."""
@@ -24,7 +22,7 @@ class _Observe(Interpreter):
         self.seen: dict[Node, tuple[int, torch.Tensor, torch.Tensor]] = {}
 
     def run_node(self, n: Node) -> Any:
-        if n.op != "call_function" or str(n.target) != _NORM:
+        if n.target is not torch.ops.aten.batch_norm.default:
             return super().run_node(n)
         arguments = list(self.fetch_args_kwargs_from_env(n)[0])
         value = arguments[0]
@@ -42,11 +40,6 @@ class _Observe(Interpreter):
             wide.var(dim=others, correction=0).to(value.dtype),
         )
         return torch.ops.aten.batch_norm.default(*arguments)
-
-
-def has_batch_norm(module: GraphModule) -> bool:
-    """Whether a graph normalises with stored statistics."""
-    return any(node.op == "call_function" and str(node.target) == _NORM for node in module.graph.nodes)
 
 
 def renew_statistics(module: GraphModule, model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]) -> None:
