@@ -75,7 +75,7 @@ def take_file(
     """
     where = str(path)
     proto = read_model(path)
-    graph = build(read_model(path), path)
+    graph = build(proto, path)
     kept = _chosen(graph, outputs, where)
     inputs = input_infos(graph, sizes, where)
     _constants_inside(proto.graph, TensorReader(path))

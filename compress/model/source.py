@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from compress.errors import ModelError, did_you_mean
 from compress.model.core import Model, TensorInfo
 from compress.model.onnx_file import OnnxFile, take_file
 from compress.recipe import ModelConfig
-
-AnyModel = TypeVar("AnyModel", Model, OnnxFile)
 
 
 def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) -> Model | OnnxFile:
@@ -32,18 +29,17 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
             raise ModelError("model.weights: a .pt2 holds its own weights", "remove the key.")
         return _bound(load_pt2(folder / config.source, config.outputs), inputs, config.source)
     if config.source.endswith(".onnx"):
-        from compress.model.onnx_import import UnsupportedOperatorsError, check_onnx, load_onnx
+        from compress.model.onnx_import import UnsupportedOperatorsError, load_onnx
 
         _refuse_keys(config, "an .onnx file holds its own weights")
         path = folder / config.source
-        orphans = check_onnx(path).orphans
-        # Rows may well bring what the file declares and nothing reads.
-        inputs = [item for item in inputs if item.name not in orphans or len(inputs) == 1]
         sizes = {item.name: item.shape for item in inputs}
+        model: Model | OnnxFile
         try:
-            return _bound(load_onnx(path, config.outputs, sizes=sizes), inputs, config.source)
+            model = load_onnx(path, config.outputs, sizes=sizes)
         except UnsupportedOperatorsError as error:
-            return _bound(take_file(path, config.outputs, sizes, error), inputs, config.source)
+            model = take_file(path, config.outputs, sizes, error)
+        return _bound(model, _without_orphans(model, inputs, path), config.source)
     if ":" in config.source:
         from compress.model.factory import build_module, export_module
 
@@ -63,6 +59,17 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
     )
 
 
+def _without_orphans(model: Model | OnnxFile, inputs: Sequence[TensorInfo], path: Path) -> Sequence[TensorInfo]:
+    """Leaves out what the file declares and nothing reads; rows may well bring it."""
+    takes = {item.name for item in model.signature.inputs}
+    if len(inputs) == 1 or takes.issuperset(item.name for item in inputs):
+        return inputs
+    from compress.model.onnx_import import check_onnx
+
+    orphans = check_onnx(path).orphans
+    return [item for item in inputs if item.name not in orphans]
+
+
 def _refuse_keys(config: ModelConfig, why: str) -> None:
     """Raises if a recipe sets keys that this kind of source does not read."""
     for key in ("weights", "arguments"):
@@ -70,7 +77,7 @@ def _refuse_keys(config: ModelConfig, why: str) -> None:
             raise ModelError(f"model.{key}: {why}", "remove the key.")
 
 
-def _bound(model: AnyModel, inputs: Sequence[TensorInfo], where: str) -> AnyModel:
+def _bound(model: Model | OnnxFile, inputs: Sequence[TensorInfo], where: str) -> Model | OnnxFile:
     """Checks that the data feeds what a ready graph takes."""
     takes = {item.name: item for item in model.signature.inputs}
     gives = {item.name: item for item in inputs}
