@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,17 +165,13 @@ def rollback(
         if target.sequence == state.current.sequence:
             return Moved(state.moved, False, store.folder)
         log = store.sound()
-        entry = Entry(
+        # What it was approved with goes along unchanged.
+        entry = replace(
+            target,
             sequence=log.head.sequence + 1,
             previous=log.head.sha256,
             action="rollback",
-            model=model,
             release=target.sequence,
-            targets=target.targets,
-            files=target.files,
-            evidence=target.evidence,
-            status=target.status,
-            override=target.override,
             who=who,
             when=_now(),
             reason=reason,
