@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from gate_models import rows, write_models
 from gate_rules import PEERS, ours
+from scipy import stats
 
 from compress.bench.duels import Fighter, Ring, in_turns
 from compress.bench.environment import environment
@@ -110,6 +112,7 @@ def record(condition: str, folder: Path, end: float, scale: float) -> None:
                     return
                 found = site.duel(name) if kind == "duel" else site.single(name)
                 kept[kind].setdefault(str(name), []).append(found)
+                kept.setdefault("load_average", []).append(round(os.getloadavg()[0], 2))
                 if time.monotonic() - saved > 30:
                     write(folder, condition, kept)
                     saved = time.monotonic()
@@ -210,7 +213,13 @@ def _condition(kept: dict[str, Any]) -> list[str]:
     duels, singles = kept["duel"], kept["single"]
     sizes = {name: math.exp(median(log for log, *_ in found)) for name, found in duels.items() if found}
     machine = kept["machine"]
-    lines = [f"{machine.get('cpu')}, {machine.get('cores')} cores. {CHECKS} checks resampled for each cell.", ""]
+    load = kept.get("load_average")
+    lines = [
+        f"{machine.get('cpu')}, {machine.get('cores')} cores. {CHECKS} checks resampled for each cell; brackets: exact 95 % "
+        "interval, as if they did not overlap."
+        + (f" Load average while recording: median {median(load):.1f}, highest {max(load):.1f}." if load else ""),
+        "",
+    ]
     names = [name for name in DUELS if duels.get(name)]
     titles = [f"{name} (is {sizes[name]:.3f}x)" for name in names]
     lines += ["| said SLOWER | " + " | ".join(titles) + " |", "|---" * (len(names) + 1) + "|"]
@@ -270,7 +279,8 @@ def _live_lines(folder: Path) -> list[str]:
 
 
 def _share(count: int) -> str:
-    return f"{count / CHECKS:.1%}"
+    low, high = stats.binomtest(count, CHECKS).proportion_ci(method="exact")
+    return f"{count / CHECKS:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def read(folder: Path, condition: str) -> dict[str, Any]:

@@ -13,15 +13,18 @@ from ai_edge_litert.interpreter import Interpreter
 from .arrays import Array
 from .base_session import BaseSession
 from .errors import JobError
-from .session import Operators, Placement, TensorSpec
+from .feed import check_inputs, portions
+from .session import Operators, OperatorTime, Placement, TensorSpec
 
 DELEGATE = "DELEGATE"
+WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 
 
 class LiteRtSession(BaseSession):
     """One `.tflite` file. Names are those of its signature, whatever its tensors are called."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
+        self._artifact, self._threads = artifact, threads
         try:
             self._interpreter: Any = Interpreter(model_path=str(artifact), num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -88,6 +91,21 @@ class LiteRtSession(BaseSession):
         """
         return Placement("XNNPACK", _count(self._interpreter._get_ops_details()))
 
+    def profile(self, inputs: Mapping[str, Array], calls: int) -> tuple[OperatorTime, ...]:
+        """Returns the time of every operator by LiteRT's own profiler; see `litert_profile`.
+
+        An operator is called like the tensor that it writes.
+        """
+        from .litert_profile import events, operator_times
+
+        nodes = self._interpreter._get_ops_details()
+        tensors = {item["index"]: item["name"] for item in self._interpreter.get_tensor_details()}
+        names = {node["index"]: tensors.get(int(node["outputs"][0]), "") for node in nodes if len(node["outputs"])}
+        taken = _delegated(nodes)
+        swallowed = [names[node["index"]] for node in nodes if node["index"] in taken and node["op_name"] in WEIGHTED]
+        feed = portions(self.inputs, check_inputs(self.inputs, inputs))[0]
+        return operator_times(events(self._artifact, self._threads, feed, calls), swallowed, names)
+
 
 def _signature(interpreter: Any, artifact: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Input and output names to tensor indices."""
@@ -109,17 +127,19 @@ def _spec(detail: Mapping[str, Any]) -> TensorSpec:
 
 
 def _count(nodes: Sequence[Mapping[str, Any]]) -> tuple[Operators, ...]:
-    originals = [node for node in nodes if node["op_name"] != DELEGATE]
-    producer = {int(tensor): node for node in originals for tensor in node["outputs"]}
-    taken: set[int] = set()
-    for node in nodes:
-        if node["op_name"] == DELEGATE:
-            taken |= _swallowed(node, producer)
-    counts = Counter((node["op_name"], node["index"] in taken) for node in originals)
+    taken = _delegated(nodes)
+    counts = Counter((node["op_name"], node["index"] in taken) for node in nodes if node["op_name"] != DELEGATE)
     return tuple(
         Operators(name, count, inside, "" if inside else "XNNPACK did not take it")
         for (name, inside), count in sorted(counts.items())
     )
+
+
+def _delegated(nodes: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Indices of the file's operators that delegated parts swallowed."""
+    originals = [node for node in nodes if node["op_name"] != DELEGATE]
+    producer = {int(tensor): node for node in originals for tensor in node["outputs"]}
+    return {index for node in nodes if node["op_name"] == DELEGATE for index in _swallowed(node, producer)}
 
 
 def _swallowed(part: Mapping[str, Any], producer: Mapping[int, Mapping[str, Any]]) -> set[int]:

@@ -308,7 +308,10 @@ def _layers_of(file: ModelFile) -> tuple[dict[str, str], str]:
     for target in evidence.targets:
         for candidate in target.candidates:
             if candidate.artifact is not None and candidate.artifact.sha256 == file.sha256:
-                return {node: item.layer for item in candidate.artifact.layers for node in item.nodes}, ""
+                layers = candidate.artifact.layers
+                # LiteRT's operators are called like their outputs, and these like the layers; see its lowering.
+                by_output = {item.layer: item.layer for item in layers} if file.runtime == "litert" else {}
+                return {node: item.layer for item in layers for node in item.nodes} | by_output, ""
     return {}, f"{evidence_file} does not know this file: operators are not joined to layers"
 
 

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ from compress.hosts.calls import ask
 from compress.hosts.local import LocalHost
 from compress.worker.actions import perform
 from compress.worker.arrays import write_arrays
+from compress.worker.base_session import BaseSession
 from compress.worker.duel import MIN_QUADS, time_duel
+from compress.worker.errors import JobError
 from compress.worker.job import Job
+from compress.worker.litert_profile import DELEGATED, OPERATOR, Event, operator_times
 from compress.worker.sparse import UNKNOWN_CACHE_BYTES, last_cache_bytes, time_sparse
 
 
@@ -109,7 +112,26 @@ def test_operators_are_timed_by_name(onnx_file: Path, inputs: Path) -> None:
     assert np.isfinite([item["ms"] for item in result["operators"]]).all()
 
 
-def test_a_runtime_without_a_profiler_says_so(tflite_files: dict[str, Path], inputs: Path) -> None:
+def test_what_a_delegate_swallowed_is_timed_by_the_name_of_its_output(
+    tflite_files: dict[str, Path], inputs: Path
+) -> None:
     asked = {"action": "profile", "runtime": "litert", "artifact": str(tflite_files["fixed"]), "inputs": str(inputs)}
-    result = LocalHost().run({**asked, "calls": 2}, 60)
-    assert "exposes no operator profiler" in result["error"]["message"]
+    operators = ask(LocalHost(), {**asked, "calls": 3}, 60)["operators"]
+    products = [item for item in operators if item["operator"].startswith("Fully Connected")]
+    assert len({item["name"] for item in products}) == 2
+    assert not {item["name"] for item in products} & {item["operator"] for item in operators}
+    assert all(item["ms"] >= 0 for item in operators)
+
+
+def test_names_inside_a_delegate_are_kept_back_where_their_number_is_not_that_of_the_file() -> None:
+    made = [Event("Convolution (NHWC, F32) IGEMM", DELEGATED, 0, 0.2), Event("CUMSUM", OPERATOR, 1, 0.1)]
+    slow = [Event("Convolution (NHWC, F32) IGEMM", DELEGATED, 0, 0.6), Event("CUMSUM", OPERATOR, 1, 0.1)]
+    names = {0: "stem", 1: "total"}
+    assert [item.name for item in operator_times([made], ["stem"], names)] == ["stem", "total"]
+    assert [item.name for item in operator_times([made], ["stem", "more"], names)] == [made[0].tag, "total"]
+    assert [item.ms for item in operator_times([made, slow, slow[:1]], ["stem"], names)] == [0.4, 0.1]
+
+
+def test_a_runtime_without_a_profiler_says_so() -> None:
+    with pytest.raises(JobError, match="exposes no operator profiler"):
+        BaseSession.profile(cast(Any, None), {}, 2)

@@ -96,3 +96,11 @@ def test_operators_are_joined_to_layers_of_the_run_that_made_them(finished: Any)
     assert {"first", "second", "head"} <= {each.layer for each in item.operators}
     assert item.profile_note == ""
     assert found(folder, name, recipe=finished.recipe).rows.startswith("the first 1 test rows")
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_what_litert_ran_is_joined_to_layers(on_both: Any, scheme: str) -> None:
+    folder = on_both.folder / "out/artifacts"
+    name = next(path.name for path in sorted(folder.glob("*.tflite")) if scheme in path.name)
+    item = found(folder, name, profile=True, recipe=on_both.recipe).artifacts[0]
+    assert {"first", "second", "head"} <= {each.layer for each in item.operators}
