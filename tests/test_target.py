@@ -73,8 +73,15 @@ WRONG = [
     ("[budgets]\nlatency_ms = 0\n", "budgets.latency_ms must be greater than 0; got 0", ""),
     ("[budgets]\nlatency_ms = inf\n", "budgets.latency_ms must be a finite number; got inf", ""),
     ("[budgets]\nsize_bytes = 1.5\n", "budgets.size_bytes must be a valid integer; got 1.5", ""),
-    ('cpu = "arm"\n', "cpu must be 'native' or 'any'; got 'arm'", ""),
+    ('cpu = "haswel"\n', "cpu: there is no processor 'haswel': did you mean 'haswell'?", ""),
     ('host = "moon"\n', "host must be", ""),
+    ('host = "emulated"\n', 'host = "emulated" needs the key cpu, one of nehalem, ', ""),
+    ('host = "emulated"\ncpu = "cascade-lake"\n', "cortex-a76; got 'cascade-lake'", ""),
+    (
+        'host = "emulated"\ncpu = "haswell"\n[budgets]\nlatency_ms = 5\n',
+        "budgets.latency_ms: an emulated processor gives answers and no times",
+        "",
+    ),
     ('name = "../x"\n', "name must match", ""),
     ("schemes = 3\n", "schemes must be a list; got 3", ""),
 ]

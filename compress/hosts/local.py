@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from compress.errors import WorkerError
+from compress.target import Target
 from compress.worker.job import SCHEMA
 
 WORKER = Path(__file__).resolve().parent.parent / "worker"
@@ -53,12 +54,22 @@ class LocalHost:
     2. The worker leads a session of its own: a timeout or an interruption kills all of it, and it is waited for.
     3. Where the system allows it, the worker stays on the last `threads` processors that this process may use: the
        first ones serve most interrupts. With `pin=False`, or if it needs all of them, it may move.
+    4. `launcher` is a program with its arguments that starts Python in its stead.
     """
 
-    def __init__(self, worker: Path = WORKER, python: str = sys.executable, pin: bool = True) -> None:
-        self._worker = worker
-        self._python = python
+    tells_time = True
+    machine = ""
+
+    def __init__(
+        self, worker: Path = WORKER, python: str = sys.executable, pin: bool = True, launcher: tuple[str, ...] = ()
+    ) -> None:
+        self._command = (*launcher, python, "-I", str(worker))
         self._pin = pin
+
+    @classmethod
+    def for_target(cls, target: Target) -> LocalHost:
+        """Returns the same host for every target."""
+        return cls()
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process; see `Host.run`.
@@ -92,7 +103,7 @@ class LocalHost:
         """Returns the exit code, None if the worker had to be killed."""
         try:
             process = subprocess.Popen(
-                [self._python, "-I", str(self._worker), str(request)],
+                [*self._command, str(request)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -102,8 +113,8 @@ class LocalHost:
             )
         except OSError as error:
             raise WorkerError(
-                f"no worker can be started: {self._python}: {error.strerror or error}",
-                "check that this Python can be run.",
+                f"no worker can be started: {self._command[0]}: {error.strerror or error}",
+                "check that this program can be run.",
             ) from error
         try:
             return process.wait(timeout_s)

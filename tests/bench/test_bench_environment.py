@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compress.bench import environment as module
-from compress.bench.environment import cpu_features, cpu_times, environment
+from compress.bench.environment import cpu_times, environment
 from compress.evidence import Environment, from_json, to_json
 
 X86 = "processor : 0\nmodel name : Quiet CPU @ 2 GHz\nflags : fpu sse4_1 avx avx2 avx512f avx512_vnni rdtscp\n"
