@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from compress.errors import RecipeError
@@ -111,3 +113,20 @@ def test_threads_are_a_whole_positive_number(tmp_path, threads):
     write(tmp_path / "t.toml", threads=threads)
     with pytest.raises(RecipeError, match="threads must be"):
         load_target("t.toml", tmp_path)
+
+
+OURS = sorted((Path(__file__).resolve().parents[1] / "targets").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_the_repository_s_own_targets_hold_to_the_schema(path):
+    target = load_target(str(path), path.parent)
+    assert (target.name, bool(target.description)) == (path.stem, True)
+    assert (target.host == "emulated") is path.stem.startswith("emulated-")
+
+
+def test_a_class_of_processors_can_be_named(tmp_path):
+    write(tmp_path / "t.toml", extra='cpu = "cascade-lake"\n')
+    assert load_target("t.toml", tmp_path).cpu == "cascade-lake"
+    write(tmp_path / "t.toml", extra='cpu = "cortex-a53"\nhost = "emulated"\n')
+    assert load_target("t.toml", tmp_path).host == "emulated"

@@ -105,7 +105,7 @@ def _of_output(
         output=output,
         max_abs=min(difference, _LARGEST),
         sqnr_db=sqnr_db(ref, new),
-        label_agreement=1 - flips / decided if decided else None,
+        label_agreement=(decided - flips) / decided if decided else None,
         reference_range=min(spread, _LARGEST),
         flips=flips if decided else None,
         place=place,

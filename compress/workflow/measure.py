@@ -39,7 +39,7 @@ from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
-from compress.workflow.certify import certify, claimed
+from compress.workflow.certify import BATCH, certify, claimed
 from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
@@ -116,7 +116,7 @@ def measure_target(
             raise
         except CompressError as error:
             candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
-    timed = {}
+    timed: dict[str, BenchResult] = {}
     if host.tells_time:
         progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
         timed = _latency(built, candidates, site, progress)
@@ -177,7 +177,7 @@ def _score(item: Built, site: Site) -> Arrays:
         site.cache.path(item.sha),
         site.holdout.inputs,
         threads=site.target.threads,
-        batch=256,
+        batch=BATCH,
         timeout_s=site.timeout_s,
     )
     keep_arrays(site.cache, step, outputs)

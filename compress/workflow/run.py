@@ -30,8 +30,8 @@ from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.as_file import model_info
-from compress.workflow.certify import places
 from compress.workflow.build import Built, Models, build_models, build_target
+from compress.workflow.certify import places
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.measure import measure_target
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
