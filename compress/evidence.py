@@ -261,7 +261,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class TargetEvidence:
-    """All candidates of one target. The first candidate is the baseline: the original in float32."""
+    """All candidates of one target. The first candidate is the baseline: the original in float32.
+
+    `machine` is what they ran on, where it is not the machine of the whole evidence.
+    """
 
     target: str
     runtime: str
@@ -270,6 +273,12 @@ class TargetEvidence:
     verdicts: Mapping[str, Verdict]
     choice: Choice
     error: str = ""
+    machine: str = ""
+
+    @property
+    def runs_on(self) -> str:
+        """The runtime, and the machine where it is another one."""
+        return f"{self.runtime} on {self.machine}" if self.machine else self.runtime
 
     @property
     def baseline(self) -> Candidate | None:

@@ -40,25 +40,39 @@ class CheckTolerances(Strict):
     accelerated: float = Field(default=0.0, ge=0, le=1)
 
 
+class SshSettings(Strict):
+    """`[ssh]`: the machine behind `host = "ssh"`.
+
+    `address` is what the ssh command takes: `user@machine`, or a `Host` of its configuration. `config` is such a file
+    instead of the user's own, relative to the target file. `python` runs the worker there; it needs numpy and the
+    runtime.
+    """
+
+    address: str = Field(pattern=r"^[^-\s][^\s]*$")
+    python: str = Field(default="python3", pattern=r"^[^-\s][^\n]*$")
+    config: str | None = None
+
+
 class Target(Strict):
     """Where an artifact runs.
 
     `cpu` states the instruction set the artifact must be right on: `native` is this machine's, `any` every
     64-bit CPU, else a name of `compress.processors`. Where there may be no dot-product instruction ONNX Runtime's int8
     sums can saturate: it then uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and takes no
-    times.
+    times; the host `ssh` is the machine that the table `[ssh]` names.
     """
 
     schema_: int = Field(alias="schema")
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     description: str = ""
     runtime: str
-    host: Literal["local", "emulated"] = "local"
+    host: Literal["local", "emulated", "ssh"] = "local"
     threads: int = Field(default=1, ge=1, le=256)
     cpu: str = "any"
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
+    ssh: SshSettings | None = None
 
     @field_validator("schema_")
     @classmethod
@@ -73,6 +87,14 @@ class Target(Strict):
         if value not in CPUS:
             raise ValueError(f"there is no processor {value!r}: {did_you_mean(value, CPUS)}")
         return value
+
+    @model_validator(mode="after")
+    def _says_which_machine(self) -> Target:
+        if self.host == "ssh" and self.ssh is None:
+            raise ValueError('host = "ssh" needs a table [ssh] with an address')
+        if self.host != "ssh" and self.ssh is not None:
+            raise ValueError(f'the table [ssh] is read only with host = "ssh", not with {self.host!r}')
+        return self
 
     @model_validator(mode="after")
     def _can_be_emulated(self) -> Target:
@@ -117,4 +139,7 @@ def load_target(name: str, folder: Path) -> Target:
         path = known[name]
     values = read_toml(path)
     values.setdefault("name", path.stem)
+    settings = values.get("ssh")
+    if isinstance(settings, dict) and isinstance(settings.get("config"), str):
+        settings["config"] = str(path.parent / Path(settings["config"]).expanduser())
     return validate(Target, values, str(path))

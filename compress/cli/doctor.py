@@ -41,6 +41,19 @@ class Emulated:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Whether a target's runtime answers on its host: what the host is, the runtime's version there, or why not."""
+
+    target: str
+    runtime: str
+    works: bool
+    machine: str = ""
+    version: str = ""
+    why_not: str = ""
+    remedy: str = ""
+
+
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 @click.option(
@@ -53,7 +66,10 @@ class Emulated:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --setup: a sources.list for apt instead of the machine's.",
 )
-def command(as_json: bool, setup: str | None, sources: Path | None) -> int:
+@click.option(
+    "--target", "targets", multiple=True, metavar="NAME", help="Also ask the host of this target; repeatable."
+)
+def command(as_json: bool, setup: str | None, sources: Path | None, targets: tuple[str, ...]) -> int:
     """Say which runtimes run here, with versions and CPU features, and the one command that adds each other."""
     from compress.bench.environment import environment
 
@@ -63,11 +79,13 @@ def command(as_json: bool, setup: str | None, sources: Path | None) -> int:
         raise click.UsageError("--sources belongs to --setup")
     findings = [examine(name) for name in _RUNTIMES]
     processors = emulation()
+    reached = [reach(name) for name in targets]
     machine = environment(())
     if as_json:
         plain = {
             "runtimes": [asdict(item) for item in findings],
             "emulated": [asdict(item) for item in processors],
+            "targets": [asdict(item) for item in reached],
             "machine": dict(machine.machine),
         }
         click.echo(json.dumps(plain, indent=2))
@@ -97,10 +115,21 @@ def command(as_json: bool, setup: str | None, sources: Path | None) -> int:
         table.add_column(column, overflow="fold", no_wrap=column == "processor")
     for one in processors:
         table.add_row(
-            one.processor, "yes" if one.ready else "no", Text(one.title if one.ready else f"{one.why_not}: {one.remedy}")
+            one.processor,
+            "yes" if one.ready else "no",
+            Text(one.title if one.ready else f"{one.why_not}: {one.remedy}"),
         )
     console.print(table)
     console.print()
+    for there in reached:
+        said = (
+            f"{there.machine}, {there.runtime} {there.version}"
+            if there.works
+            else f"no: {there.why_not} {there.remedy}"
+        )
+        console.print(f"{there.target}: {said}", highlight=False, markup=False, soft_wrap=True)
+    if reached:
+        console.print()
     for name in ("cpu", "features", "cores", "governor", "memory_bytes", "kernel", "python"):
         value = machine.machine.get(name)
         if value not in (None, "", [], ()):
@@ -128,6 +157,26 @@ def emulation() -> list[Emulated]:
         except WorkerError as error:
             found.append(Emulated(processor.name, processor.title, False, error.message, error.hint))
     return found
+
+
+def reach(name: str) -> Reached:
+    """Starts the empty worker of a target's runtime on its host.
+
+    Raises:
+        RecipeError: If there is no such target, or its file is wrong.
+    """
+    from compress.errors import WorkerError
+    from compress.hosts import open_host
+    from compress.hosts.calls import ask
+    from compress.target import load_target
+
+    target = load_target(name, Path())
+    host = open_host(target)
+    try:
+        answer = ask(host, {"action": "empty", "runtime": target.runtime}, timeout_s=120)
+    except WorkerError as error:
+        return Reached(target.name, target.runtime, False, why_not=f"{error.message}.", remedy=error.hint)
+    return Reached(target.name, target.runtime, True, host.machine or "this machine", answer["version"])
 
 
 def _set_up(sources: Path | None) -> None:

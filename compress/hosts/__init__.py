@@ -10,7 +10,11 @@ from compress.target import Target
 HOSTS = Registry(
     "host",
     "edge_compress.hosts",
-    {"local": "compress.hosts.local:LocalHost", "emulated": "compress.hosts.emulated:EmulatedHost"},
+    {
+        "local": "compress.hosts.local:LocalHost",
+        "emulated": "compress.hosts.emulated:EmulatedHost",
+        "ssh": "compress.hosts.ssh:SshHost",
+    },
 )
 
 
@@ -30,7 +34,7 @@ def timing_host(target: Target) -> Host:
     if not host.tells_time:
         raise CompressError(
             f"the target {target.name!r} is {target.host}: it gives answers, not speed",
-            "take times on a target whose host is the device, or this machine (host = \"local\").",
+            'take times on a target whose host is the device, or this machine (host = "local").',
         )
     return host
 

@@ -16,7 +16,8 @@ class Host(Protocol):
     1. The job holds the keys of `compress.worker.job.Job` but for `schema`, `result`, `cpus` and `limit_s`, which are
        the host's. Its paths are absolute and lie on this machine; `outputs` is there when `run` returns.
     2. A worker that answers with an error has answered: the result holds `error`. `ask` turns it into an exception.
-    3. No process and no file that the host made outlives `run`, whichever way it ends.
+    3. No process and no file that the host made outlives `run`, whichever way it ends; on another machine, none
+       outlives the connection.
     """
 
     @property

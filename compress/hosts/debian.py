@@ -30,7 +30,9 @@ MERGED = ("bin", "lib", "lib64", "sbin")
 
 _URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<algorithm>SHA256|SHA512):(?P<digest>[0-9a-f]+)")
 # Settings of the machine that are not taken over: where its own state lies, and what it starts after an update.
-_NOT_OURS = re.compile(r"(?i)^(Dir(::(State|Cache|Log|Boot|Bin|Media|RootDir)\b.*)?|APT::Architectures?\b.*|.*-Invoke.*)$")
+_NOT_OURS = re.compile(
+    r"(?i)^(Dir(::(State|Cache|Log|Boot|Bin|Media|RootDir)\b.*)?|APT::Architectures?\b.*|.*-Invoke.*)$"
+)
 _TIMEOUT_S = 1800
 
 

@@ -143,7 +143,9 @@ def _prepare_system(folder: Path, architecture: str, say: Say, sources: Path | N
             "packages": _listed(packages, apt),
             "wheels": {path.name: _sha256(path) for path in wheels},
         }
-        _install(folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say))
+        _install(
+            folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say)
+        )
 
 
 def _try(folder: Path, architecture: str, system: Path, runtimes: Mapping[str, str], say: Say) -> None:
@@ -209,7 +211,8 @@ def _install(
     text = json.dumps(manifest, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     write_atomic(
-        scratch / "manifest.json", (json.dumps({"schema": SCHEMA, "digest": digest, **manifest}, indent=1) + "\n").encode()
+        scratch / "manifest.json",
+        (json.dumps({"schema": SCHEMA, "digest": digest, **manifest}, indent=1) + "\n").encode(),
     )
     if check is not None:
         check(scratch)

@@ -84,7 +84,7 @@ def placement_section(evidence: Evidence) -> Section:
 def _by_target(evidence: Evidence, key: str, title: str, part: Callable[[TargetEvidence], list[Block]]) -> Section:
     blocks: list[Block] = []
     for target in evidence.targets:
-        blocks.append(Heading(f"{clean(target.target)} ({clean(target.runtime)})"))
+        blocks.append(Heading(f"{clean(target.target)} ({clean(target.runs_on)})"))
         blocks += part(target) or [Text("Not measured.")]
     return Section(key, title, tuple(blocks) or (Text("Not measured."),))
 

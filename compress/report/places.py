@@ -23,7 +23,9 @@ def matrix(evidence: Evidence) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         for own in candidate.fidelity:
             found = {item.place: item for item in candidate.elsewhere if item.output == own.output}
             cells = [_cell(found.get(place.name), reasons.get(place.name, "")) for place in evidence.places]
-            rows.append((f"{plain(target.target)} {plain(candidate.scheme)}", plain(own.output), _cell(own, ""), *cells))
+            rows.append(
+                (f"{plain(target.target)} {plain(candidate.scheme)}", plain(own.output), _cell(own, ""), *cells)
+            )
     return headings, rows
 
 

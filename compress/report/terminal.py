@@ -85,7 +85,7 @@ def _verdict(target: TargetEvidence, console: Console) -> list[tuple[str, str]]:
 def _heading(target: TargetEvidence, evidence: Evidence) -> str:
     rows = evidence.data.splits.get("test")
     tested = f", {format_count(rows)} test rows" if rows is not None else ""
-    return f"{plain(evidence.name)} on {plain(target.target)} ({plain(target.runtime)}{tested})"
+    return f"{plain(evidence.name)} on {plain(target.target)} ({plain(target.runs_on)}{tested})"
 
 
 def _table(target: TargetEvidence, widths: dict[str, int], titles: dict[str, str], console: Console) -> Table:

@@ -146,6 +146,7 @@ def measure_target(
         candidates=tuple(candidates),
         verdicts=verdicts,
         choice=choice,
+        machine=host.machine,
     )
 
 

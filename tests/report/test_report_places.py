@@ -104,7 +104,10 @@ def test_nothing_is_said_of_places_that_nobody_asked_for(evidence: Evidence) -> 
 
 def test_every_report_holds_the_matrix(certified: Evidence) -> None:
     markdown, html = render_markdown(certified), render_html(certified)
-    assert "| onnxruntime-cpu int8-dynamic | logit | 0.012 (0.2 %) | 0.012 (0.2 %), 3 of 500 | equal, 0 of 500 |" in markdown
+    assert (
+        "| onnxruntime-cpu int8-dynamic | logit | 0.012 (0.2 %) | 0.012 (0.2 %), 3 of 500 | equal, 0 of 500 |"
+        in markdown
+    )
     assert "The same files on other processors" in html
     assert "0.012 (0.2 %), 3 of 500" in html
     for width in (80, 140, 200):
