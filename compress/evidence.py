@@ -48,7 +48,9 @@ class Parity:
     """How far an artifact's outputs are from those of its reference, over the same rows.
 
     `sqnr_db` is 10 log10(sum ref^2 / sum (ref - got)^2), None where both are equal. `label_agreement` is the share
-    of rows with the same decision at the cut-off.
+    of rows with the same decision at the cut-off, `flips` the number of the others. `place` is empty where the artifact
+    ran on its target's own host and is compared with what it was made from; else it names where the same artifact ran
+    once more, to be compared with its own answers.
     """
 
     reference: str
@@ -58,6 +60,25 @@ class Parity:
     sqnr_db: float | None
     label_agreement: float | None
     reference_range: float
+    flips: int | None = None
+    place: str = ""
+
+    @property
+    def range_share(self) -> float | None:
+        """The largest difference as a share of the output's range; None where a constant output changed."""
+        if self.max_abs == 0:
+            return 0.0
+        return self.max_abs / self.reference_range if self.reference_range else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where artifacts ran once more: the name of its target file, its host and processor, and what stands in for it."""
+
+    name: str
+    host: str
+    cpu: str
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -171,7 +192,10 @@ class ArtifactInfo:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One scheme on one target, as measured. `error` says why figures are missing; `reviews` has one entry a task."""
+    """One scheme on one target, as measured. `error` says why figures are missing; `reviews` has one entry a task.
+
+    `unchecked` gives, for each place where the artifact was to run once more and did not, the reason.
+    """
 
     scheme: str
     artifact: ArtifactInfo | None = None
@@ -182,6 +206,17 @@ class Candidate:
     placement: Placement | None = None
     error: str = ""
     reviews: tuple[Review, ...] = ()
+    unchecked: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fidelity(self) -> tuple[Parity, ...]:
+        """How far the artifact is from what it was made from."""
+        return tuple(item for item in self.parity if not item.place)
+
+    @property
+    def elsewhere(self) -> tuple[Parity, ...]:
+        """How far the artifact's answers in other places are from its own."""
+        return tuple(item for item in self.parity if item.place)
 
     def metric(self, name: str, task: str | None = None) -> Metric | None:
         """The metric of that name (of that task, if one is given), or None."""
@@ -226,7 +261,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class TargetEvidence:
-    """All candidates of one target. The first candidate is the baseline: the original in float32."""
+    """All candidates of one target. The first candidate is the baseline: the original in float32.
+
+    `machine` is what they ran on, where it is not the machine of the whole evidence.
+    """
 
     target: str
     runtime: str
@@ -235,6 +273,12 @@ class TargetEvidence:
     verdicts: Mapping[str, Verdict]
     choice: Choice
     error: str = ""
+    machine: str = ""
+
+    @property
+    def runs_on(self) -> str:
+        """The runtime, and the machine where it is another one."""
+        return f"{self.runtime} on {self.machine}" if self.machine else self.runtime
 
     @property
     def baseline(self) -> Candidate | None:
@@ -316,6 +360,7 @@ class Evidence:
     data: DataInfo
     targets: tuple[TargetEvidence, ...]
     environment: Environment
+    places: tuple[Place, ...] = ()
     schema: int = SCHEMA
 
 

@@ -42,6 +42,7 @@ def judge(
     budgets: Budgets,
     margins: Mapping[str, float] = MappingProxyType({}),
     leaks: Sequence[Leak] | None = None,
+    claimed: Sequence[str] = (),
 ) -> Verdict:
     """Returns the verdict on one candidate: the worst of its rules, and all of them, the worst first.
 
@@ -55,6 +56,7 @@ def judge(
         budgets: Hard bounds of the target.
         margins: Task to the margin of its primary metric, for tasks that have their own instead of the policy's.
         leaks: Test rows that are in other splits too; None where nobody looked.
+        claimed: Names of the places whose processors the target claims to be right on.
     """
     if candidate.error:
         rules: tuple[RuleResult, ...] = (
@@ -65,6 +67,7 @@ def judge(
             *_losses(candidate, policy, margins),
             *_agreements(candidate, policy),
             *_parities(candidate, policy),
+            *_elsewhere(candidate, policy, claimed),
             *judge_reviews(candidate, policy),
             *judge_leaks(leaks, policy),
             *_within_budgets(candidate, budgets),
@@ -174,9 +177,9 @@ def _agreements(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult
 def _parities(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
     if policy.min_sqnr_db is None:
         return
-    if not candidate.parity:
+    if not candidate.fidelity:
         yield RuleResult("min_sqnr_db", "INCOMPARABLE", "has no parity with its reference: it was not measured")
-    for item in candidate.parity:
+    for item in candidate.fidelity:
         rule = _Bound(
             f"min_sqnr_db {item.output}",
             f"gives {item.output} with {{}} SQNR against {item.reference}",
@@ -188,6 +191,34 @@ def _parities(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResult]:
             yield RuleResult(rule.rule, "PASS", f"gives {item.output} exactly as {item.reference}")
         else:
             yield rule.judge(item.sqnr_db, policy.min_sqnr_db)
+
+
+def _elsewhere(candidate: Candidate, policy: GateConfig, claimed: Sequence[str]) -> Iterator[RuleResult]:
+    """Two rules a place and output: the same decisions, and outputs that stay close, as far as these are bounded."""
+    if policy.min_parity_agreement <= 0 and policy.max_parity_difference is None:
+        return
+    for place, reason in candidate.unchecked:
+        if place in claimed:
+            yield RuleResult(f"parity {place}", "INCOMPARABLE", f"was not checked on {place}: {reason}")
+    for item in candidate.elsewhere:
+        if item.place not in claimed:
+            continue
+        about = f"{item.place} {item.output}"
+        if policy.min_parity_agreement > 0 and item.label_agreement is not None:
+            yield _Bound(
+                f"min_parity_agreement {about}",
+                f"decides {{}} of {item.rows:,} rows on {item.place} as it does here",
+                "",
+                percent,
+                at_least=True,
+            ).judge(item.label_agreement, policy.min_parity_agreement)
+        if policy.max_parity_difference is not None:
+            yield _Bound(
+                f"max_parity_difference {about}",
+                f"gives {item.output} on {item.place} with a difference of up to {{}} of its range",
+                f"gives another constant {item.output} on {item.place}",
+                percent,
+            ).judge(item.range_share, policy.max_parity_difference)
 
 
 def _within_budgets(candidate: Candidate, budgets: Budgets) -> Iterator[RuleResult]:

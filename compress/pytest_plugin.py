@@ -81,7 +81,7 @@ def _measure(
     from compress.bench.duels import Fighter, Ring, in_turns
     from compress.bench.race import Row, race
     from compress.bench.sequential import ALPHA, judge_row
-    from compress.hosts import HOSTS
+    from compress.hosts import timing_host
     from compress.target import load_target
     from compress.worker.arrays import write_arrays
     from compress.workflow.figures import TIMEOUT_S, Subject, rows_for
@@ -90,7 +90,7 @@ def _measure(
 
     files = open_files(paths)
     place = load_target(target, Path()) if target else generic_target(files[-1].runtime)
-    host = HOSTS.load(place.host)()
+    host = timing_host(place)
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         rows = Path(folder) / "rows.npz"
         first = files[0]

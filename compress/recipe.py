@@ -21,6 +21,13 @@ ORIGINAL = "original"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def _different(value: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({item for item in value if value.count(item) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]!r} is named twice")
+    return value
+
+
 class ModelConfig(Strict):
     """Where the model comes from.
 
@@ -237,6 +244,25 @@ class MeasureConfig(Strict):
         return self
 
 
+class ParityConfig(Strict):
+    """`[parity]`: where else the files that ship must answer as they do here.
+
+    `hosts` names targets; of each its host, processor and threads count, since every artifact runs in its own runtime.
+    `rows` hold-out rows are asked there. `shipped` artifacts are checked before they ship, or `all`. `timeout_s` is when
+    a worker there counts as hung: emulation is slow.
+    """
+
+    hosts: tuple[str, ...] = ()
+    rows: int = Field(default=500, ge=2)
+    artifacts: Literal["shipped", "all"] = "shipped"
+    timeout_s: float = Field(default=1800, gt=0)
+
+    @field_validator("hosts")
+    @classmethod
+    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _different(value)
+
+
 class CostConfig(Strict):
     """`[evaluate.cost]`: what a row costs by its label and its decision, in any unit; positive is 1."""
 
@@ -330,6 +356,8 @@ class GateConfig(Strict):
     ks_margin: float | None = Field(default=None, ge=0)
     min_agreement: float = Field(default=0.98, ge=0, le=1)
     min_sqnr_db: float | None = Field(default=None)
+    min_parity_agreement: float = Field(default=0.999, ge=0, le=1)
+    max_parity_difference: float | None = Field(default=0.01, ge=0)
     max_flips: float | None = Field(default=None, ge=0, le=1)
     max_approval_change: float | None = Field(default=None, ge=0, le=1)
     max_psi: float | None = Field(default=0.1, ge=0)
@@ -366,6 +394,7 @@ class Recipe(Strict):
     targets: tuple[str, ...] = Field(min_length=1)
     calibration: CalibrationConfig = CalibrationConfig()
     measure: MeasureConfig = MeasureConfig()
+    parity: ParityConfig = ParityConfig()
     gate: GateConfig = GateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     segments: dict[str, SegmentConfig] = {}
@@ -382,10 +411,7 @@ class Recipe(Strict):
     @field_validator("schemes", "targets")
     @classmethod
     def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({item for item in value if value.count(item) > 1})
-        if twice:
-            raise ValueError(f"{twice[0]!r} is named twice")
-        return value
+        return _different(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Recipe:

@@ -6,12 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from compress.errors import RecipeError, did_you_mean
+from compress.processors import PROCESSORS, emulated
 from compress.schema import Strict, read_toml, validate
 
 SCHEMA = 1
+CPUS = ("any", "native", *PROCESSORS)
 
 
 class Budgets(Strict):
@@ -38,23 +40,39 @@ class CheckTolerances(Strict):
     accelerated: float = Field(default=0.0, ge=0, le=1)
 
 
+class SshSettings(Strict):
+    """`[ssh]`: the machine behind `host = "ssh"`.
+
+    `address` is what the ssh command takes: `user@machine`, or a `Host` of its configuration. `config` is such a file
+    instead of the user's own, relative to the target file. `python` runs the worker there; it needs numpy and the
+    runtime.
+    """
+
+    address: str = Field(pattern=r"^[^-\s][^\s]*$")
+    python: str = Field(default="python3", pattern=r"^[^-\s][^\n]*$")
+    config: str | None = None
+
+
 class Target(Strict):
     """Where an artifact runs.
 
     `cpu` states the instruction set the artifact must be right on: `native` is this machine's, `any` every
-    64-bit CPU. Without a dot-product instruction ONNX Runtime's int8 sums may saturate, so `any` uses 7-bit weights.
+    64-bit CPU, else a name of `compress.processors`. Where there may be no dot-product instruction ONNX Runtime's int8
+    sums can saturate: it then uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and takes no
+    times; the host `ssh` is the machine that the table `[ssh]` names.
     """
 
     schema_: int = Field(alias="schema")
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     description: str = ""
     runtime: str
-    host: Literal["local"] = "local"
+    host: Literal["local", "emulated", "ssh"] = "local"
     threads: int = Field(default=1, ge=1, le=256)
-    cpu: Literal["native", "any"] = "any"
+    cpu: str = "any"
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
+    ssh: SshSettings | None = None
 
     @field_validator("schema_")
     @classmethod
@@ -62,6 +80,30 @@ class Target(Strict):
         if value != SCHEMA:
             raise ValueError(f"this version reads schema = {SCHEMA}; got {value}")
         return value
+
+    @field_validator("cpu")
+    @classmethod
+    def _known_cpu(cls, value: str) -> str:
+        if value not in CPUS:
+            raise ValueError(f"there is no processor {value!r}: {did_you_mean(value, CPUS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _says_which_machine(self) -> Target:
+        if self.host == "ssh" and self.ssh is None:
+            raise ValueError('host = "ssh" needs a table [ssh] with an address')
+        if self.host != "ssh" and self.ssh is not None:
+            raise ValueError(f'the table [ssh] is read only with host = "ssh", not with {self.host!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_emulated(self) -> Target:
+        names = [item.name for item in emulated()]
+        if self.host == "emulated" and self.cpu not in names:
+            raise ValueError(f'host = "emulated" needs the key cpu, one of {", ".join(names)}; got {self.cpu!r}')
+        if self.host == "emulated" and self.budgets.latency_ms is not None:
+            raise ValueError("budgets.latency_ms: an emulated processor gives answers and no times; drop this bound")
+        return self
 
 
 def profiles() -> dict[str, Path]:
@@ -97,4 +139,7 @@ def load_target(name: str, folder: Path) -> Target:
         path = known[name]
     values = read_toml(path)
     values.setdefault("name", path.stem)
+    settings = values.get("ssh")
+    if isinstance(settings, dict) and isinstance(settings.get("config"), str):
+        settings["config"] = str(path.parent / Path(settings["config"]).expanduser())
     return validate(Target, values, str(path))

@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.evidence import Environment
-
-# Instruction sets that decide which integer and float kernels a runtime picks, by their name in /proc/cpuinfo.
-AVX = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8")
-AVX512_AMX = ("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
-ARM = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme")
-FEATURES = (*AVX, *AVX512_AMX, *ARM)
-DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+from compress.processors import DOT_PRODUCT, cpu_features
 
 # How long the processors are watched, and from which share of their time on others are reported.
 WINDOW_S = 0.25
@@ -66,13 +60,6 @@ def environment(packages: Sequence[str], root: Path = Path("/")) -> Environment:
     return Environment(machine, {name: _version(name) for name in packages}, _warnings(machine))
 
 
-def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
-    """Returns which of `FEATURES` this processor has; empty where the system does not tell."""
-    line = _cpuinfo(root, "flags") or _cpuinfo(root, "Features")
-    found = set(line.split())
-    return tuple(name for name in FEATURES if name in found)
-
-
 def _warnings(machine: dict[str, Any]) -> tuple[str, ...]:
     found = []
     busy, stolen, quota = machine["busy_share"], machine["steal_share"], machine["quota_cores"]
@@ -95,7 +82,7 @@ def _warnings(machine: dict[str, Any]) -> tuple[str, ...]:
         found.append(
             f"the CPU governor is {machine['governor']!r}: `sudo cpupower frequency-set --governor performance`"
         )
-    if machine["features"] and not DOT_PRODUCT & set(machine["features"]):
+    if machine["features"] and DOT_PRODUCT.isdisjoint(machine["features"]):
         found.append(
             f"the CPU has none of {len(DOT_PRODUCT)} integer dot-product instructions"
             f" ({', '.join(sorted(DOT_PRODUCT))}): int8 gains less here than on a device that has one;"

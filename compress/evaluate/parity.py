@@ -26,6 +26,7 @@ def parity(
     *,
     name: str,
     decisions: Mapping[str, Decision | tuple[Link, float]] | None = None,
+    place: str = "",
 ) -> tuple[Parity, ...]:
     """Compares every output of an artifact with its reference.
 
@@ -37,6 +38,7 @@ def parity(
         name: What the reference is, e.g. `model`; it stands in the result and in errors.
         decisions: Output name to how it decides, for outputs that do; their label agreement is given. The pair (link,
             cut-off) stands for a binary decision.
+        place: Where the artifact ran, if not on its target's own host.
 
     Returns:
         One `Parity` an output, in the order of the reference.
@@ -53,7 +55,9 @@ def parity(
     for output in known:
         if output not in reference:
             raise DataError(f"there is no output {output!r} to decide by", did_you_mean(output, reference))
-    return tuple(_of_output(output, reference[output], got[output], name, known.get(output)) for output in reference)
+    return tuple(
+        _of_output(output, reference[output], got[output], name, known.get(output), place) for output in reference
+    )
 
 
 def sqnr_db(reference: Floats, got: Floats) -> float | None:
@@ -79,6 +83,7 @@ def _of_output(
     got: NDArray[np.generic],
     name: str,
     decision: Decision | None,
+    place: str,
 ) -> Parity:
     expected, actual = _real(reference, output), _real(got, output)
     if expected.shape != actual.shape:
@@ -93,14 +98,17 @@ def _of_output(
     with np.errstate(over="ignore"):
         difference = float(np.abs(ref - new).max(initial=0.0))
         spread = float(np.ptp(ref)) if ref.size else 0.0
+    decided, flips = (0, 0) if decision is None else _flips(expected, actual, output, decision)
     return Parity(
         reference=name,
         rows=expected.shape[0],
         output=output,
         max_abs=min(difference, _LARGEST),
         sqnr_db=sqnr_db(ref, new),
-        label_agreement=None if decision is None else _agreement(expected, actual, output, decision),
+        label_agreement=(decided - flips) / decided if decided else None,
         reference_range=min(spread, _LARGEST),
+        flips=flips if decided else None,
+        place=place,
     )
 
 
@@ -141,14 +149,16 @@ def _finite_in_both(expected: Floats, actual: Floats, output: str, name: str) ->
     return finite
 
 
-def _agreement(expected: Floats, actual: Floats, output: str, decision: Decision) -> float | None:
-    """The share of rows with the same decision; rows that are not finite decide nothing and are left out."""
+def _flips(expected: Floats, actual: Floats, output: str, decision: Decision) -> tuple[int, int]:
+    """Rows that decide, and those of them with another decision; rows that are not finite decide nothing."""
     decided = np.isfinite(expected).reshape(expected.shape[0], -1).all(axis=1)
     if not decided.any():
-        return None
+        return 0, 0
     where = f"output {output!r}"
     before, after = (decide_rows(values[decided], decision, where) for values in (expected, actual))
-    return None if before is None or after is None else float((before == after).mean())
+    if before is None or after is None:
+        return 0, 0
+    return before.size, int(np.count_nonzero(before != after))
 
 
 def _energy_db(values: Floats) -> float | None:

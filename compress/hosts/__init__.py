@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from compress.errors import CompressError
 from compress.hosts.base import Host
 from compress.registry import Registry
+from compress.target import Target
 
-HOSTS = Registry("host", "edge_compress.hosts", {"local": "compress.hosts.local:LocalHost"})
+HOSTS = Registry(
+    "host",
+    "edge_compress.hosts",
+    {
+        "local": "compress.hosts.local:LocalHost",
+        "emulated": "compress.hosts.emulated:EmulatedHost",
+        "ssh": "compress.hosts.ssh:SshHost",
+    },
+)
 
-__all__ = ["HOSTS", "Host"]
+
+def open_host(target: Target) -> Host:
+    """Returns the host of a target. Whether it can be reached shows when a job is run."""
+    host: Host = HOSTS.load(target.host).for_target(target)
+    return host
+
+
+def timing_host(target: Target) -> Host:
+    """Returns the host of a target on which times are to be taken.
+
+    Raises:
+        CompressError: If times there mean nothing.
+    """
+    host = open_host(target)
+    if not host.tells_time:
+        raise CompressError(
+            f"the target {target.name!r} is {target.host}: it gives answers, not speed",
+            'take times on a target whose host is the device, or this machine (host = "local").',
+        )
+    return host
+
+
+__all__ = ["HOSTS", "Host", "open_host", "timing_host"]

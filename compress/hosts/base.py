@@ -11,13 +11,22 @@ OUTPUT_FILES = ("outputs",)
 
 
 class Host(Protocol):
-    """Where a worker runs.
+    """Where a worker runs. A class of hosts has a class method `for_target(target)` that makes one without reaching it.
 
     1. The job holds the keys of `compress.worker.job.Job` but for `schema`, `result`, `cpus` and `limit_s`, which are
        the host's. Its paths are absolute and lie on this machine; `outputs` is there when `run` returns.
     2. A worker that answers with an error has answered: the result holds `error`. `ask` turns it into an exception.
-    3. No process and no file that the host made outlives `run`, whichever way it ends.
+    3. No process and no file that the host made outlives `run`, whichever way it ends; on another machine, none
+       outlives the connection.
     """
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether times taken there are those of the device; a host for which they are not refuses to take any."""
+
+    @property
+    def machine(self) -> str:
+        """Names the processor that answers and what stands in for it, for the keys of results; empty: this machine's."""
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process and returns its result.

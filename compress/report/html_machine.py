@@ -26,6 +26,7 @@ from compress.report.numbers import (
     format_count,
     format_share,
 )
+from compress.report.places import MEANING, checked_on, matrix
 from compress.report.rows import (
     COMPARISON,
     MEMORY,
@@ -41,8 +42,18 @@ _SPEED: dict[str, Tone] = {"FASTER": "pass", "SLOWER": "fail", "UNKNOWN": "unsur
 
 
 def parity_section(evidence: Evidence) -> Section:
-    """Returns how far each output is from the original's."""
-    return _by_target(evidence, "parity", "Parity with the original", _parity)
+    """Returns how far each output is from the original's, and from itself on other processors."""
+    section = _by_target(evidence, "parity", "Parity with the original", _parity)
+    titles, rows = matrix(evidence)
+    if not rows:
+        return section
+    others: list[Block] = [
+        Heading("The same files on other processors"),
+        table("Parity on other processors", titles, cleaned(rows)),
+        Text(MEANING, "quiet"),
+        Bullets(tuple(clean(text) for text in checked_on(evidence))),
+    ]
+    return Section(section.key, section.title, (*section.blocks, *others))
 
 
 def latency_section(evidence: Evidence) -> Section:
@@ -73,7 +84,7 @@ def placement_section(evidence: Evidence) -> Section:
 def _by_target(evidence: Evidence, key: str, title: str, part: Callable[[TargetEvidence], list[Block]]) -> Section:
     blocks: list[Block] = []
     for target in evidence.targets:
-        blocks.append(Heading(f"{clean(target.target)} ({clean(target.runtime)})"))
+        blocks.append(Heading(f"{clean(target.target)} ({clean(target.runs_on)})"))
         blocks += part(target) or [Text("Not measured.")]
     return Section(key, title, tuple(blocks) or (Text("Not measured."),))
 

@@ -73,7 +73,7 @@ def quality_section(evidence: Evidence) -> Section:
     """Returns every metric beside the baseline's, ROC and reliability curves, and quality against time and bytes."""
     blocks: list[Block] = [_trade_offs(evidence)]
     for target in evidence.targets:
-        blocks += [Heading(f"{clean(target.target)} ({clean(target.runtime)})"), *_metrics(target)]
+        blocks += [Heading(f"{clean(target.target)} ({clean(target.runs_on)})"), *_metrics(target)]
         for candidate, review in reviews_of(target):
             about = place(target, candidate, review)
             blocks += shown_or_folded(
@@ -115,7 +115,7 @@ def _results(evidence: Evidence, target: TargetEvidence) -> Table:
     ]
     names = dict(zip(COLUMNS, headings(evidence), strict=True))
     shown = ("scheme", "ships", "size", "latency", "quality", "memory", "parity", "accelerated")
-    caption = f"{clean(target.target)} ({clean(target.runtime)})"
+    caption = f"{clean(target.target)} ({clean(target.runs_on)})"
     return table(caption, [names[name] for name in shown], rows)
 
 

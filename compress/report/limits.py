@@ -68,13 +68,27 @@ def _quality(evidence: Evidence) -> Iterable[str]:
         )
     if not any(review.segments for _, item in _candidates(evidence) for review in item.reviews):
         yield "The figures are of all rows together; a loss inside one segment or sensitive group can hide in them."
-    parity = sorted({item.rows for _, candidate in _candidates(evidence) for item in candidate.parity})
+    parity = sorted({item.rows for _, candidate in _candidates(evidence) for item in candidate.fidelity})
     if parity:
         yield f"Parity was checked on {_span(parity)} rows; on others the outputs can differ by more."
+    if parity and not evidence.places:
+        yield (
+            f"Every answer is from one processor{_processor(evidence)}. int8 sums can come out otherwise on one with other "
+            "instructions: parity.hosts compares."
+        )
+
+
+def _processor(evidence: Evidence) -> str:
+    machine = evidence.environment.machine
+    said = [str(item) for item in (machine.get("cpu"), *(machine.get("features") or ())) if item]
+    return f" ({plain(', '.join(said))})" if said else ""
 
 
 def _latency(evidence: Evidence) -> Iterable[str]:
     measured = [(target, item, item.latency) for target, item in _candidates(evidence) if item.latency is not None]
+    emulated = [plain(target.target) for target in evidence.targets if target.settings.get("host") == "emulated"]
+    if emulated:
+        yield f"{', '.join(emulated)}: emulated, which tells answers and not speed; no time was taken there."
     if not measured:
         yield "No latency was measured."
         return

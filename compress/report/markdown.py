@@ -7,6 +7,7 @@ from compress.report.limits import limits
 from compress.report.markdown_target import target_section
 from compress.report.markdown_text import bullets, escape, folded_table, table
 from compress.report.numbers import MISSING, format_count, format_share
+from compress.report.places import MEANING, matrix
 from compress.report.rows import model_rows
 from compress.report.summary import count_reasons, notes, verdict_line, why_not
 from compress.report.table import headings, legend, table_rows, target_rows
@@ -28,6 +29,7 @@ def render_markdown(evidence: Evidence) -> str:
         table(headings(evidence), [row.cells for row in table_rows(evidence)]),
         bullets(f"{column}: {meaning}" for column, meaning in legend(evidence).items()),
         *_notes(evidence),
+        *_places(evidence),
         *(target_section(target) for target in evidence.targets),
         "## What was done to the model",
         _model(evidence),
@@ -60,6 +62,11 @@ def _verdict(target: TargetEvidence) -> str:
 def _notes(evidence: Evidence) -> list[str]:
     found = notes(evidence)
     return ["Notes:", bullets(found)] if found else []
+
+
+def _places(evidence: Evidence) -> list[str]:
+    titles, rows = matrix(evidence)
+    return ["## Parity on other processors", table(titles, rows), escape(MEANING)] if rows else []
 
 
 def _model(evidence: Evidence) -> str:

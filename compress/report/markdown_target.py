@@ -34,7 +34,7 @@ _SILENT = ("Errors", "Who is treated differently")
 
 def target_section(target: TargetEvidence) -> str:
     """Returns everything about one target, as Markdown; a part without figures says so."""
-    title = f"{target.target} ({target.runtime})"
+    title = f"{target.target} ({target.runs_on})"
     parts = [f"## Target {escape(title)}"]
     if target.settings:
         parts.append(table(("setting", "value"), flatten(target.settings)))

@@ -60,7 +60,7 @@ def parity_rows(target: TargetEvidence) -> list[Row]:
             format_value(parity.label_agreement),
         )
         for candidate in target.candidates
-        for parity in candidate.parity
+        for parity in candidate.fidelity
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from compress.evidence import Candidate, Evidence, StepInfo, TargetEvidence
 from compress.report.numbers import MISSING, format_ratio, plural
+from compress.report.places import checked_on
 from compress.report.quality import caveats, differences
 from compress.report.table import Row, size_ratio, target_rows
 from compress.report.text import first_line, plain
@@ -127,5 +128,7 @@ def _located_notes(evidence: Evidence) -> Iterable[tuple[str, str, str]]:
             for text in (*caveats(target, candidate), left_in_float(candidate), not_accelerated(candidate)):
                 if text:
                     yield name, plain(candidate.scheme), plain(text)
+    for text in checked_on(evidence):
+        yield "parity", "", text
     for text in evidence.environment.warnings:
         yield "warning", "", plain(text)

@@ -96,7 +96,7 @@ def size_ratio(candidate: Candidate, baseline: Candidate | None) -> float | None
 def worst_parity(candidate: Candidate) -> Parity | None:
     """Returns the output that is furthest from its reference: the lowest SQNR, then the largest difference."""
     return min(
-        candidate.parity,
+        candidate.fidelity,
         key=lambda item: (float("inf") if item.sqnr_db is None else item.sqnr_db, -item.max_abs),
         default=None,
     )

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from compress.evidence import Evidence, TargetEvidence
 from compress.report.numbers import MISSING, format_count
+from compress.report.places import MEANING, matrix
 from compress.report.quality import Figure
 from compress.report.summary import notes, verdict_line, why_not
 from compress.report.table import COLUMNS, headings, legend, table_rows, target_rows
@@ -50,11 +51,26 @@ def render(evidence: Evidence, console: Console) -> None:
     console.print(_text(_legend(evidence, widths), console), style="dim")
     console.print()
     console.print(_hanging([line for target in evidence.targets for line in _verdict(target, console)], console))
+    titles, rows = matrix(evidence)
+    if rows:
+        console.print()
+        console.print("parity on other processors", style="bold")
+        console.print(_matrix(titles, rows, console))
+        console.print(_text(MEANING, console), style="dim")
     found = notes(evidence)
     if found:
         console.print()
         console.print("notes", style="bold")
         console.print(_hanging([("-", note) for note in found], console))
+
+
+def _matrix(titles: tuple[str, ...], rows: list[tuple[str, ...]], console: Console) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in titles:
+        table.add_column(_text(title, console), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(cell, console) for cell in row))
+    return table
 
 
 def _verdict(target: TargetEvidence, console: Console) -> list[tuple[str, str]]:
@@ -69,7 +85,7 @@ def _verdict(target: TargetEvidence, console: Console) -> list[tuple[str, str]]:
 def _heading(target: TargetEvidence, evidence: Evidence) -> str:
     rows = evidence.data.splits.get("test")
     tested = f", {format_count(rows)} test rows" if rows is not None else ""
-    return f"{plain(evidence.name)} on {plain(target.target)} ({plain(target.runtime)}{tested})"
+    return f"{plain(evidence.name)} on {plain(target.target)} ({plain(target.runs_on)}{tested})"
 
 
 def _table(target: TargetEvidence, widths: dict[str, int], titles: dict[str, str], console: Console) -> Table:

@@ -34,7 +34,12 @@ class _Contestant:
 
 
 def choose(
-    candidates: Sequence[Candidate], verdicts: Mapping[str, Verdict], objective: Objective, *, fallback: bool = True
+    candidates: Sequence[Candidate],
+    verdicts: Mapping[str, Verdict],
+    objective: Objective,
+    *,
+    fallback: bool = True,
+    timed: bool = True,
 ) -> Choice:
     """Returns which scheme ships, why, and why each of the others does not.
 
@@ -49,17 +54,21 @@ def choose(
     5. `smallest`: the fewest bytes, then the lowest ratio.
     6. `best`: the smallest loss of quality (the largest of its tasks' primary metrics) among those that are FASTER or
        smaller than the baseline, then the fewest bytes; the baseline itself only where none of them is either.
+    7. Where no times can be taken (`timed=False`), times decide nothing, and `fastest` is `smallest`.
 
     Args:
         candidates: All schemes of a target as measured, the baseline first.
         verdicts: Scheme to the gate's verdict.
         objective: `fastest`, `smallest` or `best`.
         fallback: Whether the baseline may ship.
+        timed: Whether the host takes times.
     """
     if not candidates:
         return Choice(None, "nothing was measured on this target")
     baseline, others = candidates[0], candidates[1:]
-    barred = {item.scheme: reason for item in candidates if (reason := _barred(item, baseline, verdicts))}
+    if not timed and objective == "fastest":
+        objective = "smallest"
+    barred = {item.scheme: reason for item in candidates if (reason := _barred(item, baseline, verdicts, timed))}
     if baseline.error:
         uncompared = {item.scheme: barred.get(item.scheme, "was compared with nothing") for item in candidates}
         return Choice(None, f"{baseline.scheme} {barred[baseline.scheme]}; nothing was compared with it", uncompared)
@@ -72,12 +81,12 @@ def choose(
     lost = {item.scheme: _lost(item, winner, objective) for item in contestants if item is not winner}
     rejected = {item.scheme: (barred | lost)[item.scheme] for item in candidates if item.scheme in barred | lost}
     if not winner.is_baseline:
-        return Choice(winner.scheme, _won(winner, baseline), rejected)
+        return Choice(winner.scheme, _won(winner, baseline, timed), rejected)
     reason = _listed(rejected) if others else "no other scheme was tried"
     return Choice(winner.scheme, f"{winner.scheme}: {reason}", rejected)
 
 
-def _barred(item: Candidate, baseline: Candidate, verdicts: Mapping[str, Verdict]) -> str:
+def _barred(item: Candidate, baseline: Candidate, verdicts: Mapping[str, Verdict], timed: bool) -> str:
     """Why a scheme cannot ship, as a predicate; nothing if it can."""
     if item.error:
         return f"could not be measured: {item.error}"
@@ -88,7 +97,7 @@ def _barred(item: Candidate, baseline: Candidate, verdicts: Mapping[str, Verdict
         return verdict.reason or f"is {verdict.status}"
     if item.artifact is None:
         return "has no file"
-    return "" if item is baseline else _too_slow(item, baseline)
+    return "" if item is baseline or not timed else _too_slow(item, baseline)
 
 
 def _too_slow(item: Candidate, baseline: Candidate) -> str:
@@ -196,7 +205,12 @@ def _no_gain(item: _Contestant, winner: _Contestant, times: str) -> str:
     return f"passed, but gains nothing over {winner.scheme}: {times}, {item.size_bytes:,} bytes both"
 
 
-def _won(winner: _Contestant, baseline: Candidate) -> str:
+def _won(winner: _Contestant, baseline: Candidate, timed: bool) -> str:
+    if not timed:
+        return (
+            f"{winner.scheme} has {winner.size_bytes:,} bytes, {baseline.scheme} "
+            f"{baseline.artifact.size_bytes if baseline.artifact else 0:,}; its verdict is PASS; no times are taken here"
+        )
     reason = f"{winner.scheme} takes {winner.time} of the time of {baseline.scheme}"
     if baseline.artifact and baseline.artifact.size_bytes:
         reason += f" in {winner.size_bytes / baseline.artifact.size_bytes:.2f}x of its bytes"

@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the job in the file that the only argument names.
+    """Runs the job in the file that the only argument names; with `--serve FOLDER`, answers requests; see `serve`.
 
     Results and errors go to the job's result file, since standard output and error belong to the runtime's own
     messages. A job that cannot be read has no such file; what is wrong with it goes to standard error.
@@ -26,8 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0, or 1 if the result is an error.
     """
+    if len(arguments) == 2 and arguments[0] == "--serve":
+        from .serve import serve
+
+        return serve(Path(arguments[1]))
     if len(arguments) != 1:
-        print("usage: python -I WORKER_FOLDER JOB.json", file=sys.stderr)
+        print("usage: python -I WORKER_FOLDER JOB.json | --serve FOLDER", file=sys.stderr)
         return 1
     try:
         job = parse_job(read_json(Path(arguments[0])))

@@ -23,7 +23,7 @@ from compress.bench.sequential import ALPHA, judge_family
 from compress.bench.statistics import MIN_PAIRS
 from compress.errors import CompressError, DataError, ModelError, StoreError, WorkerError
 from compress.evidence import Comparison, Interval, load_evidence
-from compress.hosts import HOSTS, Host
+from compress.hosts import Host, timing_host
 from compress.hosts.calls import ask, describe
 from compress.recipe import load_recipe
 from compress.target import Target, load_target
@@ -79,7 +79,7 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
     """
     files = open_files(paths)
     target = _target(files, options)
-    host = HOSTS.load(target.host)()
+    host = timing_host(target)
     threads = options.threads or (target.threads,)
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         progress.step("choosing the rows")

@@ -18,6 +18,7 @@ from compress.model.onnx_file import OnnxFile
 from compress.model.silence import silenced
 from compress.model.source import load_model
 from compress.passes.base import Context, run_pass
+from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Lowered, TakesFiles, outcomes
 from compress.runtimes.calibrate import Ranges, calibrate
@@ -155,6 +156,8 @@ def quantize(
         scheme=scheme.model_dump(mode="json"),
         ranges=ranges.digest if ranges and scheme.activations == "static" else "",
         cpu=target.cpu,
+        # What `native` means differs from machine to machine.
+        careful=adds_in_16_bits(target.cpu),
         runtime=target.runtime,
         versions=versions(target.runtime),
     )

@@ -17,8 +17,7 @@ from compress.bench.sequential import ALPHA, Judgement, judge_family
 from compress.bench.verdicts import CheckResult, CheckRow, Rule, causes
 from compress.errors import CompressError, StoreError, WorkerError
 from compress.evidence import Environment
-from compress.hosts import HOSTS
-from compress.hosts.base import Host
+from compress.hosts import Host, timing_host
 from compress.hosts.local import LocalHost
 from compress.target import CheckTolerances, Target, load_target
 from compress.workflow.baseline import Baselines, Entry
@@ -137,7 +136,7 @@ def _open(bout: _Bout, baselines: Baselines, options: CheckOptions, rows: Path) 
     else:
         shipped = _candidate(bout, baselines, options)
         bout.tolerances = shipped.target.check
-        host = HOSTS.load(shipped.target.host)()
+        host = timing_host(shipped.target)
         hosts = (host, host)
         after = Subject(
             shipped.file.path, shipped.file.runtime, shipped.file.precision, shipped.target.threads, entry.batch

@@ -18,17 +18,19 @@ from compress.evaluate.tasks import compare_task
 from compress.evidence import (
     ArtifactInfo,
     Candidate,
+    Choice,
     Latency,
     Leak,
     Memory,
     Metric,
     Placement,
     TargetEvidence,
+    Verdict,
     from_json,
     to_json,
 )
 from compress.gate import judge
-from compress.hosts import HOSTS, Host
+from compress.hosts import Host, open_host
 from compress.hosts.calls import describe, run_outputs
 from compress.model.core import Model
 from compress.search.choose import choose
@@ -37,6 +39,7 @@ from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
+from compress.workflow.certify import BATCH, certify, claimed
 from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
@@ -49,8 +52,8 @@ Arrays = dict[str, NDArray[np.generic]]
 class Site:
     """What every measurement on one target has in common.
 
-    `machine` names the processor and its features: figures of another machine are not reused. `asked` holds what a file
-    answered to rows beside the test rows, for as long as this run lasts.
+    `machine` names the processor and its features, or what stands in for it: figures of another machine are not reused.
+    `asked` holds what a file answered to rows beside the test rows, for as long as this run lasts.
     """
 
     target: Target
@@ -93,7 +96,8 @@ def measure_target(
 
     What is to be published beside the artifacts, the rows that flipped, is added to `files`.
     """
-    site = Site(target, HOSTS.load(target.host)(), plan, holdout, cache, machine)
+    host = open_host(target)
+    site = Site(target, host, plan, holdout, cache, host.machine or machine)
     answers: dict[str, Arrays] = {}
     candidates: list[Candidate] = []
     for item in built:
@@ -112,8 +116,10 @@ def measure_target(
             raise
         except CompressError as error:
             candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
-    progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
-    timed = _latency(built, candidates, site, progress)
+    timed: dict[str, BenchResult] = {}
+    if host.tells_time:
+        progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
+        timed = _latency(built, candidates, site, progress)
     candidates = [
         replace(
             candidate,
@@ -126,16 +132,21 @@ def measure_target(
         for candidate in candidates
     ]
     margins = {item.name: item.margin for item in holdout.questions if item.margin is not None}
-    verdicts = {
-        candidate.scheme: judge(candidate, plan.recipe.gate, target.budgets, margins, leaks) for candidate in candidates
-    }
+    gate, sure = plan.recipe.gate, claimed(target, plan)
+
+    def decide(found: Sequence[Candidate]) -> tuple[dict[str, Verdict], Choice]:
+        verdicts = {item.scheme: judge(item, gate, target.budgets, margins, leaks, sure) for item in found}
+        return verdicts, choose(found, verdicts, gate.objective, fallback=gate.fallback, timed=host.tells_time)
+
+    candidates, verdicts, choice = certify(candidates, built, answers, site, decide, progress)
     return TargetEvidence(
         target=target.name,
         runtime=target.runtime,
         settings=target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True),
         candidates=tuple(candidates),
         verdicts=verdicts,
-        choice=choose(candidates, verdicts, plan.recipe.gate.objective, fallback=plan.recipe.gate.fallback),
+        choice=choice,
+        machine=host.machine,
     )
 
 
@@ -167,7 +178,7 @@ def _score(item: Built, site: Site) -> Arrays:
         site.cache.path(item.sha),
         site.holdout.inputs,
         threads=site.target.threads,
-        batch=256,
+        batch=BATCH,
         timeout_s=site.timeout_s,
     )
     keep_arrays(site.cache, step, outputs)

@@ -49,6 +49,7 @@ class Plan:
         where: The recipe's name for messages.
         targets: In the recipe's order.
         schemes: float32 first.
+        places: Targets on whose hosts artifacts run once more, for parity.
     """
 
     recipe: Recipe
@@ -56,11 +57,13 @@ class Plan:
     where: str
     targets: tuple[Target, ...]
     schemes: tuple[QuantScheme, ...]
+    places: tuple[Target, ...] = ()
 
     @property
     def digest(self) -> str:
         """sha256 of the resolved recipe and targets."""
-        text = json.dumps([self.recipe.model_dump(mode="json"), [t.model_dump(mode="json") for t in self.targets]])
+        targets = (*self.targets, *self.places)
+        text = json.dumps([self.recipe.model_dump(mode="json"), [t.model_dump(mode="json") for t in targets]])
         return digest(text.encode())
 
     def schemes_for(self, target: Target) -> tuple[QuantScheme, ...]:
@@ -78,9 +81,11 @@ def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
         MissingPackageError: If a runtime is not installed; the hint names the extra.
     """
     targets = tuple(_target(name, folder, where) for name in recipe.targets)
-    names = [target.name for target in targets]
-    if len(set(names)) != len(names):
-        raise RecipeError(f"{where}: two targets have the same name", "give each target file its own name.")
+    places = tuple(_place(name, folder, where) for name in recipe.parity.hosts)
+    for named in (targets, places):
+        names = [target.name for target in named]
+        if len(set(names)) != len(names):
+            raise RecipeError(f"{where}: two targets have the same name", "give each target file its own name.")
     known = {scheme.name for scheme in recipe.quant_schemes()}
     for target in targets:
         for package in _IMPORTS.get(target.runtime, ()):
@@ -91,8 +96,8 @@ def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
                     f"{where}: the target {target.name!r} names the scheme {scheme!r}, the recipe does not",
                     f"add it to the recipe's schemes; {did_you_mean(scheme, known)}",
                 )
-    _check_names(recipe, targets, where)
-    return Plan(recipe, folder, where, targets, recipe.quant_schemes())
+    _check_names(recipe, (*targets, *places), where)
+    return Plan(recipe, folder, where, targets, recipe.quant_schemes(), places)
 
 
 def runtime(name: str) -> Runtime:
@@ -164,6 +169,16 @@ def _target(name: str, folder: Path, where: str) -> Target:
     except RecipeError as error:
         # A target's own file is named in the message; who asked for it is not.
         raise RecipeError(f"{where}: {error.message}", error.hint) from error
+
+
+def _place(name: str, folder: Path, where: str) -> Target:
+    place = _target(name, folder, f"{where}: parity.hosts")
+    if place.host == "local":
+        raise RecipeError(
+            f'{where}: parity.hosts: {name!r} is this machine (host = "local"), with which others are compared',
+            'name a target on another host, such as one with host = "emulated".',
+        )
+    return place
 
 
 def _check_names(recipe: Recipe, targets: Iterable[Target], where: str) -> None:

@@ -31,6 +31,7 @@ from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target
+from compress.workflow.certify import places
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.measure import measure_target
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
@@ -135,6 +136,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
             data=replace(models.dataset.info(label), leaks=leaks),
             targets=tuple(targets),
             environment=machine,
+            places=places(plan),
         )
         status, code = overall(whole.targets)
         progress.step("writing the report")
@@ -185,7 +187,11 @@ def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:
     return [
         (target.target, scheme, error)
         for target in targets
-        for scheme, error in [("", target.error), *((item.scheme, item.error) for item in target.candidates)]
+        for scheme, error in [
+            ("", target.error),
+            *((item.scheme, item.error) for item in target.candidates),
+            *((item.scheme, f"{place}: {why}") for item in target.candidates for place, why in item.unchecked),
+        ]
         if error
     ]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from compress.bench.environment import environment
 from compress.errors import StoreError
 from compress.evidence import Environment
-from compress.hosts import HOSTS
+from compress.hosts import timing_host
+from compress.hosts.local import LocalHost
 from compress.store.cache import digest
 from compress.workflow.baseline import Baselines, Entry, new_entry, pack
 from compress.workflow.figures import Subject, measure_figures, rows_for
@@ -97,7 +98,7 @@ def packages(runtime: str) -> tuple[str, ...]:
 
 
 def _save(baselines: Baselines, name: str, source: Path, item: Shipped, machine: Environment) -> Saved:
-    host = HOSTS.load(item.target.host)()
+    host = timing_host(item.target)
     subject = Subject(item.file.path, item.file.runtime, item.file.precision, item.target.threads, BATCH)
     inputs = pack(rows_for(host, subject))
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
@@ -147,7 +148,7 @@ def _own_cache(source: Path, sha: str) -> list[Path]:
 def _restore_rows(baselines: Baselines, entry: Entry) -> None:
     """The rows are synthetic: they are made again from the artifact's signature."""
     if baselines.store.blob(entry.inputs_sha256) is None:
-        host = HOSTS.load("local")()
+        host = LocalHost()
         subject = Subject(
             baselines.store.path(entry.sha256), entry.runtime, entry.precision, entry.threads, entry.batch
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_command import Command
 
 from compress.cli import doctor
-from compress.errors import WorkerError
+from compress.errors import CompressError, WorkerError
+from compress.hosts import emulation, prepare
 from compress.hosts.local import LocalHost
 
 # What the tests' own environment holds; the others may be there or not.
@@ -64,3 +66,60 @@ def test_what_is_not_installed_names_the_extra(command: Command, monkeypatch: py
     found = {item["runtime"]: item for item in json.loads(command("doctor", "--json").out)["runtimes"]}
     assert found["litert"]["works"] is False
     assert found["litert"]["remedy"] == "pip install 'edge-compress[litert]'"
+
+
+def test_emulated_processors_are_looked_for_and_the_command_is_named(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_COMPRESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(emulation.shutil, "which", lambda _: None)
+    monkeypatch.setenv("COLUMNS", "200")
+    said = command("doctor", "--json")
+    found = {item["processor"]: item for item in json.loads(said.out)["emulated"]}
+    assert found.keys() >= {"haswell", "cortex-a53", "cortex-a76"}
+    assert not any(item["ready"] for item in found.values())
+    assert all("is not installed" in item["why_not"] for item in found.values())
+    table = command("doctor").out
+    assert re.search(
+        r"cortex-a53 +no +qemu-aarch64-static is not installed: edge-compress doctor --setup emulated", table
+    )
+
+
+def test_set_up_tells_what_it_does_and_leaves_standard_output_alone(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_COMPRESS_CACHE", str(tmp_path))
+    sources = tmp_path / "ports.list"
+    sources.touch()
+    asked: list[Any] = []
+
+    def prepared(folder: Path, say: Any, given: Path | None) -> None:
+        asked.append((folder, given))
+        say("fetching Python for aarch64")
+
+    monkeypatch.setattr(prepare, "prepare", prepared)
+    said = command("doctor", "--setup", "emulated", "--sources", sources, "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["emulated"]
+    assert f"setting up emulation in {tmp_path / 'emulation'}\n  fetching Python for aarch64\n" in said.err
+    assert asked == [(tmp_path / "emulation", sources)]
+
+
+def test_a_set_up_that_fails_is_an_error(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise CompressError("apt-get for arm64: E: no network", "check it.")
+
+    monkeypatch.setattr(prepare, "prepare", refused)
+    said = command("doctor", "--setup", "emulated")
+    assert said.code == 2
+    assert "apt-get for arm64: E: no network" in said.err
+    assert "check it." in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(("--setup", "moon"), "'moon'"), (("--sources", __file__), "belongs to --setup")]
+)
+def test_wrong_options_are_named(command: Command, arguments: tuple[str, ...], words: str) -> None:
+    said = command("doctor", *arguments)
+    assert said.code == 2
+    assert words in said.err

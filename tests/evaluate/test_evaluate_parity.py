@@ -79,6 +79,24 @@ def test_label_agreement_by_logit_and_by_probability():
     assert one([0.2, 0.6], [0.2, 0.4], decisions={"risk": ("probability", 0.5)}).label_agreement == 0.5
 
 
+def test_rows_that_decide_otherwise_are_counted():
+    found = one([-1.0, 1.0, 2.0, np.nan], [1.0, 1.0, -2.0, np.nan], decisions={"risk": ("logit", 0.5)})
+    assert (found.flips, found.rows) == (2, 4)
+    assert found.label_agreement == 1 / 3
+    assert one([1.0], [1.0]).flips is None
+
+
+def test_the_difference_is_also_a_share_of_the_range():
+    assert one([0.0, 4.0], [0.0, 3.0]).range_share == 0.25
+    assert one([2.0, 2.0], [2.0, 2.0]).range_share == 0.0
+    assert one([2.0, 2.0], [2.0, 3.0]).range_share is None
+
+
+def test_the_place_is_noted():
+    (found,) = parity({"risk": np.ones(2)}, {"risk": np.ones(2)}, name="local", place="haswell")
+    assert (found.reference, found.place) == ("local", "haswell")
+
+
 def test_label_agreement_of_classes_is_that_of_the_largest_output():
     logits = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.9], [3.0, 1.0, 0.0], [-1.0, -2.0, 5.0]])
     moved = logits + np.array([0.0, 0.0, 0.2])

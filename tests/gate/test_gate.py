@@ -438,3 +438,65 @@ def test_a_log_loss_of_the_margin_passes_at_most_one_time_in_twenty():
         shown = Metric("log_loss", 0.5, 0.48, float(shifts[:, k].mean()), interval, False, 400)
         passed += judged(candidate(metric(), shown), log_loss_margin=0.02).status == "PASS"
     assert passed / 500 <= 0.05
+
+
+def elsewhere(max_abs=0.0, flips=0, place="haswell", spread=2.0, output="risk"):
+    share = None if flips is None else 1 - flips / 500
+    return Parity("local", 500, output, max_abs, None, share, spread, flips, place)
+
+
+def placed(*rows, claimed=("haswell",), unchecked=(), **policy):
+    item = candidate(metric(), parity=(parity(40.0), *rows), unchecked=unchecked)
+    return judge(item, GateConfig(**policy), FREE, claimed=claimed)
+
+
+def test_the_same_file_must_answer_alike_where_the_target_says_so():
+    assert placed(elsewhere()).status == "PASS"
+    assert placed(elsewhere(max_abs=0.02)).status == "PASS"
+    verdict = placed(elsewhere(max_abs=0.021))
+    assert verdict.reason == (
+        "gives risk on haswell with a difference of up to 1.05 % of its range, more than the bound 1.00 %"
+    )
+    verdict = placed(elsewhere(flips=1))
+    assert verdict.reason == "decides 99.80 % of 500 rows on haswell as it does here, less than the bound 99.90 %"
+    assert placed(elsewhere(max_abs=1.0, flips=9), claimed=()).status == "PASS"
+
+
+def test_every_place_and_output_has_its_bounds():
+    rows = (elsewhere(), elsewhere(place="cortex-a53"), elsewhere(output="other", flips=None))
+    names = {item.rule for item in placed(*rows, claimed=("haswell", "cortex-a53")).rules if "parity" in item.rule}
+    assert names == {
+        "min_parity_agreement haswell risk",
+        "max_parity_difference haswell risk",
+        "min_parity_agreement cortex-a53 risk",
+        "max_parity_difference cortex-a53 risk",
+        "max_parity_difference haswell other",
+    }
+
+
+def test_a_constant_output_that_changed_is_not_comparable():
+    assert placed(elsewhere(spread=0.0)).status == "PASS"
+    verdict = placed(elsewhere(max_abs=1e-6, spread=0.0))
+    assert verdict.status == "INCOMPARABLE"
+    assert verdict.reason == "gives another constant risk on haswell"
+
+
+def test_a_place_that_was_not_reached_is_no_pass_unless_nothing_is_claimed_of_it():
+    missing = (("haswell", "no QEMU"),)
+    assert placed(unchecked=missing).reason == "was not checked on haswell: no QEMU"
+    assert placed(unchecked=missing).status == "INCOMPARABLE"
+    assert placed(unchecked=missing, claimed=()).status == "PASS"
+
+
+def test_bounds_elsewhere_can_be_moved_and_switched_off():
+    far = elsewhere(max_abs=1.0, flips=250)
+    assert placed(far, min_parity_agreement=0.5, max_parity_difference=0.5).status == "PASS"
+    assert (
+        placed(far, unchecked=(("haswell", "x"),), min_parity_agreement=0, max_parity_difference=None).status == "PASS"
+    )
+
+
+def test_answers_elsewhere_are_not_the_distance_from_the_graph():
+    verdict = placed(elsewhere(), min_sqnr_db=35)
+    assert verdict.status == "PASS"
+    assert [item.rule for item in verdict.rules if item.rule.startswith("min_sqnr_db")] == ["min_sqnr_db risk"]

@@ -279,3 +279,28 @@ def test_without_a_fallback_the_original_does_not_ship():
     assert choice.rejected["float32"] == "is the original, which is not to ship (gate.fallback = false)"
     fast = scheme("fast", (0.5, 0.4, 0.6))
     assert choose((BASE, fast), passed(BASE, fast), "fastest", fallback=False).scheme == "fast"
+
+
+def untimed(name, size_bytes):
+    return Candidate(name, artifact=scheme(name, size_bytes=size_bytes).artifact)
+
+
+def test_where_no_times_are_taken_the_smallest_that_passed_ships():
+    items = (untimed("float32", 4000), untimed("int8-static", 1200), untimed("int8-dynamic", 1100))
+    choice = choose(items, passed(*items), "fastest", timed=False)
+    assert choice.scheme == "int8-dynamic"
+    assert choice.reason == (
+        "int8-dynamic has 1,100 bytes, float32 4,000; its verdict is PASS; no times are taken here"
+    )
+    assert choice.rejected == {
+        "float32": "passed, but int8-dynamic is smaller: 1,100 against 4,000 bytes",
+        "int8-static": "passed, but int8-dynamic is smaller: 1,100 against 1,200 bytes",
+    }
+    # With times, the same figures ship nothing but the baseline.
+    assert choose(items, passed(*items), "fastest").scheme == "float32"
+
+
+def test_without_times_the_verdict_still_counts():
+    items = (untimed("float32", 4000), untimed("int8-static", 1200))
+    choice = choose(items, passed(items[0], int8_static=("FAIL", "differs")), "fastest", timed=False)
+    assert (choice.scheme, choice.rejected) == ("float32", {"int8-static": "differs"})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compress.errors import InternalError, LoweringError
 from compress.model.layers import MULTIPLYING
+from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, chosen, matched, outcomes
@@ -39,8 +40,8 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
 
     `float16` stores weights in half precision and computes in float32: the CPU provider has no half kernels.
     `int8`: weights int8, activations uint8; output quantization only behind convolutions, so that what follows a
-    matrix product (bias, residual, normalisation) sees float. On `cpu = "any"` weights keep to 7 bits: CPUs without
-    a dot-product instruction add pairs of products in 16 bits, which saturates with 8.
+    matrix product (bias, residual, normalisation) sees float. Where the target's CPU may have no dot-product instruction
+    weights keep to 7 bits: pairs of products are then added in 16 bits, which saturates with 8.
 
     Raises:
         LoweringError: If nothing can be quantized or the quantizer fails.
@@ -51,7 +52,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
     supported = _STATIC if scheme.activations == "static" else _DYNAMIC
     done, reasons = chosen(lowered, scheme, supported)
     done = _without_scaled(lowered, done, reasons, scheme)
-    seven_bits = target.cpu == "any"
+    seven_bits = adds_in_16_bits(target.cpu)
     try:
         if scheme.activations == "static":
             if ranges is None:
@@ -65,7 +66,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
             "exclude the layer it names, or leave the scheme out.",
         ) from error
     done = _realised(data, done, reasons, scheme)
-    notes = [f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every x86 CPU)" if seven_bits else "")]
+    notes = [f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every CPU)" if seven_bits else "")]
     if ranges is not None and scheme.activations == "static":
         notes.append(f"activations uint8, ranges: {ranges.source}")
     else:
