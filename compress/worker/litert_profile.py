@@ -154,7 +154,8 @@ def _compiled(library: Any, artifact: Path, threads: int, stack: ExitStack) -> t
     _call(library, "LiteRtCreateOptions", artifact)(byref(options))
     stack.callback(library.LiteRtDestroyOptions, options)
     _call(library, "LiteRtSetOptionsHardwareAccelerators", artifact)(options, c_int(_CPU))
-    for name, text in (("runtime_options_string", "enable_profiling = true\n"), ("xnnpack", f"num_threads = {threads}\n")):
+    texts = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": f"num_threads = {threads}\n"}
+    for name, text in texts.items():
         _add_options(library, options, name, text, artifact)
     _call(library, "LiteRtCreateCompiledModel", artifact)(environment, model, options, byref(compiled))
     stack.callback(library.LiteRtDestroyCompiledModel, compiled)
