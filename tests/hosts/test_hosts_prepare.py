@@ -19,8 +19,8 @@ from compress.hosts.prepare import cpuinfo, is_current, prepare
 from compress.hosts.wheels import Platform
 from compress.processors import PROCESSORS, cpu_features, emulated
 
-LIBC = Package("libc6_2.36-9_arm64.deb", "http://mirror/libc6.deb", 1, "sha256", "")
-QEMU = Package("qemu-user-static_7.2_amd64.deb", "http://mirror/qemu.deb", 1, "sha256", "")
+LIBC = Package("libc6_2.36-9_arm64.deb", "http://mirror/libc6.deb", 1, "ab" * 32)
+QEMU = Package("qemu-user-static_7.2_amd64.deb", "http://mirror/qemu.deb", 1, "ab" * 32)
 
 
 class Kitchen:
