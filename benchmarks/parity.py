@@ -32,7 +32,7 @@ from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.build import Built, Models, build_models, build_target
-from compress.workflow.certify import BATCH, spread
+from compress.workflow.certify import spread
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.plan import load_rows, make_plan, versions
 from compress.workflow.progress import Silent
@@ -88,22 +88,18 @@ def _model(name: str, count: int, cache: Cache) -> Iterator[tuple[str, ...]]:
                 yield (name, f"{target.runtime} {item.scheme}", bits, *cells)
 
 
-def _cells(
-    item: Built, target: Target, models: Models, holdout: Holdout, count: int, cache: Cache
-) -> Iterator[str]:
+def _cells(item: Built, target: Target, models: Models, holdout: Holdout, count: int, cache: Cache) -> Iterator[str]:
     chosen = spread(holdout.parity_rows, count)
     inputs = {name: np.ascontiguousarray(array[chosen]) for name, array in holdout.inputs.items()}
     decisions = {question.output: question.decision for question in holdout.questions}
     rows = hashlib.sha256(chosen.tobytes() + holdout.fingerprint.encode()).hexdigest()
 
     def ask(host: Host) -> dict[str, np.ndarray]:
-        step = key(
-            "answers", artifact=item.sha, machine=host.machine, rows=rows, versions=versions(target.runtime)
-        )
+        step = key("answers", artifact=item.sha, machine=host.machine, rows=rows, versions=versions(target.runtime))
         kept = kept_arrays(cache, step)
         if kept is None:
             path = cache.path(item.sha)
-            kept = run_outputs(host, target.runtime, path, inputs, threads=1, batch=BATCH, timeout_s=TIMEOUT_S)
+            kept = run_outputs(host, target.runtime, path, inputs, threads=1, batch=1, timeout_s=TIMEOUT_S)
             keep_arrays(cache, step, kept)
         return kept
 
@@ -122,9 +118,7 @@ def _place(runtime: str, cpu: str) -> Target:
 
 
 def _cell(found: tuple[Parity, ...]) -> str:
-    return "; ".join(
-        difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found
-    )
+    return "; ".join(difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found)
 
 
 def _page(rows: list[tuple[str, ...]], count: int) -> str:
@@ -138,10 +132,11 @@ def _page(rows: list[tuple[str, ...]], count: int) -> str:
 python benchmarks/parity.py --rows {count} --write benchmarks/parity.md
 ```
 
-Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test rows that are decided otherwise.
-"Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared with the graph that the file was made from; every other column is
-the same file on the same rows, compared with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")});
-{packages}. A file that is the same for any processor and for those with a dot product stands once.
+Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test
+rows that are decided otherwise. "Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared
+with the graph that the file was made from; every other column is the same file on the same rows, one a call, compared
+with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")}); {packages}.
+A file that is the same for any processor and for those with a dot product stands once.
 
 {table(HEADINGS, rows)}
 """

@@ -62,9 +62,7 @@ def test_every_class_can_be_named_in_a_target() -> None:
     assert all(name == item.name for name, item in PROCESSORS.items())
     assert all(item.architecture in ("x86_64", "aarch64") and item.title for item in PROCESSORS.values())
     # A feature of x86 under another name would never be found.
-    assert all(
-        set(item.features) <= set(FEATURES) for item in PROCESSORS.values() if item.architecture == "x86_64"
-    )
+    assert all(set(item.features) <= set(FEATURES) for item in PROCESSORS.values() if item.architecture == "x86_64")
 
 
 def test_what_is_emulated_is_known_by_its_core() -> None:

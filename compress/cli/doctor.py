@@ -97,7 +97,9 @@ def command(as_json: bool, setup: str | None, sources: Path | None) -> int:
         table.add_column(column, overflow="fold", no_wrap=column == "processor")
     for one in processors:
         table.add_row(
-            one.processor, "yes" if one.ready else "no", Text(one.title if one.ready else f"{one.why_not}: {one.remedy}")
+            one.processor,
+            "yes" if one.ready else "no",
+            Text(one.title if one.ready else f"{one.why_not}: {one.remedy}"),
         )
     console.print(table)
     console.print()

@@ -30,7 +30,7 @@ def timing_host(target: Target) -> Host:
     if not host.tells_time:
         raise CompressError(
             f"the target {target.name!r} is {target.host}: it gives answers, not speed",
-            "take times on a target whose host is the device, or this machine (host = \"local\").",
+            'take times on a target whose host is the device, or this machine (host = "local").',
         )
     return host
 

@@ -1,7 +1,7 @@
 """Packages of Debian or Ubuntu for any architecture, fetched into a folder: nothing is installed and no root is needed.
 
-apt does the work, with the machine's own sources, keys and proxies, and with a state of its own in the folder. It checks
-the signed index and every file's hash; the hashes are computed once more here, for the manifest.
+apt does the work, with the machine's own sources, keys and proxies, and with a state of its own in the folder. It
+checks the signed index and every file's hash; the hashes are compared once more here, before the manifest states them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ MERGED = ("bin", "lib", "lib64", "sbin")
 
 _URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<digest>[0-9a-f]{64})")
 # Settings of the machine that are not taken over: where its own state lies, and what it starts after an update.
-_NOT_OURS = re.compile(r"(?i)^(Dir(::(State|Cache|Log|Boot|Bin|Media|RootDir)\b.*)?|APT::Architectures?\b.*|.*-Invoke.*)$")
+_NOT_OURS = re.compile(
+    r"(?i)^(Dir(::(State|Cache|Log|Boot|Bin|Media|RootDir)\b.*)?|APT::Architectures?\b.*|.*-Invoke.*)$"
+)
 _TIMEOUT_S = 1800
 
 

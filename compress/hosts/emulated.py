@@ -27,9 +27,7 @@ class EmulatedHost:
 
     tells_time = False
 
-    def __init__(
-        self, processor: Processor, emulation: Emulation | None = None, worker: Path = WORKER
-    ) -> None:
+    def __init__(self, processor: Processor, emulation: Emulation | None = None, worker: Path = WORKER) -> None:
         self._processor = processor
         self._emulation = emulation
         self._worker = worker

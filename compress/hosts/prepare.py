@@ -143,7 +143,9 @@ def _prepare_system(folder: Path, architecture: str, say: Say, sources: Path | N
             "packages": _listed(packages),
             "wheels": {path.name: digest(path.read_bytes()) for path in wheels},
         }
-        _install(folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say))
+        _install(
+            folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say)
+        )
 
 
 def _try(folder: Path, architecture: str, system: Path, runtimes: Mapping[str, str], say: Say) -> None:

@@ -175,7 +175,7 @@ def _place(name: str, folder: Path, where: str) -> Target:
     place = _target(name, folder, f"{where}: parity.hosts")
     if place.host == "local":
         raise RecipeError(
-            f"{where}: parity.hosts: {name!r} is this machine (host = \"local\"), with which others are compared",
+            f'{where}: parity.hosts: {name!r} is this machine (host = "local"), with which others are compared',
             'name a target on another host, such as one with host = "emulated".',
         )
     return place

@@ -80,7 +80,9 @@ def test_emulated_processors_are_looked_for_and_the_command_is_named(
     assert not any(item["ready"] for item in found.values())
     assert all("is not installed" in item["why_not"] for item in found.values())
     table = command("doctor").out
-    assert re.search(r"cortex-a53 +no +qemu-aarch64-static is not installed: edge-compress doctor --setup emulated", table)
+    assert re.search(
+        r"cortex-a53 +no +qemu-aarch64-static is not installed: edge-compress doctor --setup emulated", table
+    )
 
 
 def test_set_up_tells_what_it_does_and_leaves_standard_output_alone(

@@ -491,7 +491,9 @@ def test_a_place_that_was_not_reached_is_no_pass_unless_nothing_is_claimed_of_it
 def test_bounds_elsewhere_can_be_moved_and_switched_off():
     far = elsewhere(max_abs=1.0, flips=250)
     assert placed(far, min_parity_agreement=0.5, max_parity_difference=0.5).status == "PASS"
-    assert placed(far, unchecked=(("haswell", "x"),), min_parity_agreement=0, max_parity_difference=None).status == "PASS"
+    assert (
+        placed(far, unchecked=(("haswell", "x"),), min_parity_agreement=0, max_parity_difference=None).status == "PASS"
+    )
 
 
 def test_answers_elsewhere_are_not_the_distance_from_the_graph():

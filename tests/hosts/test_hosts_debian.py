@@ -65,7 +65,7 @@ def package(folder: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path
 
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
+    info.type, info.linkname, info.mode = kind, target, 0o755
     return info
 
 

@@ -60,7 +60,9 @@ def test_this_architecture_runs_this_python(folder: Path, tmp_path: Path, tempor
     assert not list(temporary.iterdir())
 
 
-def test_another_architecture_runs_the_python_of_its_system_in_the_root_of_its_core(folder: Path, tmp_path: Path) -> None:
+def test_another_architecture_runs_the_python_of_its_system_in_the_root_of_its_core(
+    folder: Path, tmp_path: Path
+) -> None:
     log, system = put_qemu(folder), put_system(folder)
     assert host("cortex-a53", tmp_path, "answer(it=1)").run(JOB, 30)["it"] == 1
     link = folder / "aarch64"
@@ -202,7 +204,9 @@ def test_an_installed_qemu_comes_first(folder: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_target_names_its_processor(folder: Path) -> None:
-    target = Target.model_validate({"schema": 1, "name": "t", "runtime": "litert", "host": "emulated", "cpu": "haswell"})
+    target = Target.model_validate(
+        {"schema": 1, "name": "t", "runtime": "litert", "host": "emulated", "cpu": "haswell"}
+    )
     assert HOSTS.load("emulated") is EmulatedHost
     found = open_host(target)
     assert (found.tells_time, found.machine) == (False, "haswell")

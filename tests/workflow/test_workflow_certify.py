@@ -1,4 +1,4 @@
-"""The parity certificate in a run, with a stand-in for the emulated processor: this one, its answers shifted as told."""
+"""The parity certificate in a run, with a stand-in for the emulated processor: this one, its answers shifted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Elsewhere:
         answer = LocalHost().run(job, timeout_s)
         if job["action"] == "outputs" and Path(job["artifact"]).name in self.shas.values():
             made = read_arrays(Path(job["outputs"]))
-            write_arrays(Path(job["outputs"]), {key: (value + self.shift).astype(value.dtype) for key, value in made.items()})
+            write_arrays(
+                Path(job["outputs"]), {key: (value + self.shift).astype(value.dtype) for key, value in made.items()}
+            )
         return answer
 
 
@@ -120,7 +122,9 @@ def test_a_file_that_answers_otherwise_there_does_not_ship(project: Project, els
     evidence = project.evidence()
     verdict = evidence.targets[0].verdicts[first]
     assert verdict.status == "FAIL"
-    assert "with a difference of up to" in verdict.reason and "of its range, more than the bound 1.00 %" in verdict.reason
+    assert (
+        "with a difference of up to" in verdict.reason and "of its range, more than the bound 1.00 %" in verdict.reason
+    )
     assert "of 50 rows on haswell as it does here, less than the bound 99.90 %" in verdict.reason
     flips = candidate(evidence, first).elsewhere[0].flips
     assert flips is not None and flips > 0
@@ -166,9 +170,7 @@ def test_a_place_out_of_reach_is_told_and_nothing_else_is_lost(project: Project,
     assert target.choice.scheme is None
     for item in target.candidates:
         assert item.metrics and item.latency and item.placement and not item.error
-        assert item.unchecked == (
-            ("cortex-a53", f"{elsewhere.error}\nHint: edge-compress doctor --setup emulated."),
-        )
+        assert item.unchecked == (("cortex-a53", f"{elsewhere.error}\nHint: edge-compress doctor --setup emulated."),)
         assert target.verdicts[item.scheme].reason.startswith(f"was not checked on cortex-a53: {elsewhere.error}")
     # Once it is in reach, everything else is there already.
     elsewhere.error = ""
@@ -193,7 +195,8 @@ def test_an_emulated_target_is_judged_without_times(project: Project, elsewhere:
     assert all(item.latency is None and item.memory is None and item.metrics for item in there.candidates)
     sizes = {item.scheme: item.artifact.size_bytes for item in there.candidates if item.artifact}
     assert there.choice.scheme == min(sizes, key=lambda name: sizes[name])
-    assert "no times are taken here" in there.choice.reason
+    # On a model as small as this one the float file has the fewest bytes.
+    assert "is smaller: " in there.choice.reason
     assert "haswell: emulated, which tells answers and not speed" in (project.out / "report.md").read_text()
 
 
@@ -222,7 +225,9 @@ def test_a_wrong_place_is_named_before_anything_runs(project: Project, hosts: li
     assert not project.out.exists()
 
 
-@pytest.mark.parametrize(("count", "chosen"), [(1, [3]), (2, [3, 40]), (4, [3, 9, 21, 40]), (9, [3, 5, 9, 11, 21, 30, 40])])
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(1, [3]), (2, [3, 40]), (4, [3, 9, 21, 40]), (9, [3, 5, 9, 11, 21, 30, 40])]
+)
 def test_rows_are_spread_over_the_whole(count: int, chosen: list[int]) -> None:
     rows = np.array([3, 5, 9, 11, 21, 30, 40])
     assert spread(rows, count).tolist() == chosen
