@@ -66,7 +66,8 @@ def test_the_matrix_has_a_row_an_artifact_and_a_column_a_place(certified: Eviden
 def test_the_largest_difference_is_named_as_a_share_of_the_range(certified: Evidence) -> None:
     assert checked_on(certified) == (
         "answers compared on emulated-haswell (haswell, emulated), emulated-cortex-a53 (cortex-a53, emulated) with "
-        "those here, 500 rows: the largest difference is 0.012, 0.2 % of the range (onnxruntime-cpu int8-dynamic, logit, on "
+        "those here, 500 rows: "
+        "the largest difference is 0.012, 0.2 % of the range (onnxruntime-cpu int8-dynamic, logit, on "
         "emulated-haswell); 3 decisions of all differ",
     )
     assert f"parity: {checked_on(certified)[0]}" in notes(certified)
