@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from compress.evidence import Parity
 from compress.hosts import Host, open_host
 from compress.hosts.calls import run_outputs
 from compress.hosts.local import LocalHost
+from compress.processors import emulated
 from compress.recipe import load_recipe
 from compress.report.markdown_text import table
 from compress.report.places import difference
@@ -40,31 +41,32 @@ from compress.workflow.progress import Silent
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"credit": "examples/credit_default/recipe.toml", "fashion": "examples/fashion_items/recipe.toml"}
 SCHEMES = ("float32", "int8-static", "int8-dynamic")
-PROCESSORS = ("haswell", "sandy-bridge", "cortex-a76", "cortex-a53")
-HEADINGS = ("model", "file", "weights", "here, against the graph", *PROCESSORS)
+PROCESSORS = ("haswell", "cortex-a76", "cortex-a53")
+HEADINGS = ("model", "file", "weights", "here, against the graph")
 TIMEOUT_S = 3600
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=300, help="test rows a file is asked (300)")
+    parser.add_argument("--rows", type=int, default=200, help="test rows a file is asked (200)")
+    parser.add_argument("--processors", nargs="+", default=PROCESSORS, choices=[item.name for item in emulated()])
     parser.add_argument("--model", choices=MODELS, action="append", help="only this model")
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache/parity", help="finished steps")
     parser.add_argument("--write", type=Path, help="write the table here")
     given = parser.parse_args()
     rows = []
     for name in given.model or MODELS:
-        for row in _model(name, given.rows, Cache(given.cache)):
+        for row in _model(name, given.rows, given.processors, Cache(given.cache)):
             rows.append(row)
             print(" | ".join(row), flush=True)
-    text = _page(rows, given.rows)
+    text = _page(rows, given.rows, given.processors)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
     else:
         print(text)
 
 
-def _model(name: str, count: int, cache: Cache) -> Iterator[tuple[str, ...]]:
+def _model(name: str, count: int, processors: Sequence[str], cache: Cache) -> Iterator[tuple[str, ...]]:
     path = ROOT / MODELS[name]
     recipe = load_recipe(path).model_copy(update={"schemes": SCHEMES, "explain": None})
     plan = make_plan(recipe, path.parent, str(path))
@@ -84,11 +86,19 @@ def _model(name: str, count: int, cache: Cache) -> Iterator[tuple[str, ...]]:
                 bits = "float" if item.precision == "float" else "8 bits"
                 if target.runtime == "onnxruntime" and item.precision == "int8" and cpu == "any":
                     bits = "7 bits"
-                cells = _cells(item, target, models, holdout, count, cache)
+                cells = _cells(item, target, models, holdout, count, processors, cache)
                 yield (name, f"{target.runtime} {item.scheme}", bits, *cells)
 
 
-def _cells(item: Built, target: Target, models: Models, holdout: Holdout, count: int, cache: Cache) -> Iterator[str]:
+def _cells(
+    item: Built,
+    target: Target,
+    models: Models,
+    holdout: Holdout,
+    count: int,
+    processors: Sequence[str],
+    cache: Cache,
+) -> Iterator[str]:
     chosen = spread(holdout.parity_rows, count)
     inputs = {name: np.ascontiguousarray(array[chosen]) for name, array in holdout.inputs.items()}
     decisions = {question.output: question.decision for question in holdout.questions}
@@ -105,7 +115,7 @@ def _cells(item: Built, target: Target, models: Models, holdout: Holdout, count:
 
     here = ask(LocalHost())
     yield _cell(parity(models.compressed.run(inputs), here, name="graph", decisions=decisions))
-    for cpu in PROCESSORS:
+    for cpu in processors:
         place = _place(target.runtime, cpu)
         try:
             yield _cell(parity(here, ask(open_host(place)), name="local", decisions=decisions, place=cpu))
@@ -121,15 +131,16 @@ def _cell(found: tuple[Parity, ...]) -> str:
     return "; ".join(difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found)
 
 
-def _page(rows: list[tuple[str, ...]], count: int) -> str:
+def _page(rows: list[tuple[str, ...]], count: int, processors: Sequence[str]) -> str:
     machine = environment(()).machine
     runtimes = {name: version for key in ("onnxruntime", "litert") for name, version in versions(key).items()}
     packages = ", ".join(f"{name} {runtimes[name]}" for name in ("onnxruntime", "ai-edge-litert"))
+    chosen = "" if tuple(processors) == PROCESSORS else f" --processors {' '.join(processors)}"
     emulator = open_host(_place("litert", "haswell")).machine
     return f"""# The same files on other processors
 
 ```
-python benchmarks/parity.py --rows {count} --write benchmarks/parity.md
+python benchmarks/parity.py --rows {count}{chosen} --write benchmarks/parity.md
 ```
 
 Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test
@@ -138,7 +149,7 @@ with the graph that the file was made from; every other column is the same file 
 with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")}); {packages}.
 A file that is the same for any processor and for those with a dot product stands once.
 
-{table(HEADINGS, rows)}
+{table((*HEADINGS, *processors), rows)}
 """
 
 
