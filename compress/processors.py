@@ -99,12 +99,15 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
 def adds_in_16_bits(cpu: str, features: Iterable[str] | None = None) -> bool:
     """Returns whether int8 products may be added in 16 bits there, where 8-bit weights can saturate.
 
+    So does x86 without a dot product: `vpmaddubsw` adds two products of uint8 and int8. Arm's `smlal` adds two of int8
+    and int8, which 16 bits hold.
+
     Args:
         cpu: `any`, `native` (this machine) or a name of `PROCESSORS`.
         features: This machine's, if they are known already. Where the system tells none, the careful answer is given.
     """
     if cpu == "any":
         return True
-    if cpu == "native":
-        return DOT_PRODUCT.isdisjoint(cpu_features() if features is None else features)
-    return not PROCESSORS[cpu].has_dot_product
+    if cpu != "native":
+        return PROCESSORS[cpu].architecture == "x86_64" and not PROCESSORS[cpu].has_dot_product
+    return this_architecture() != "aarch64" and DOT_PRODUCT.isdisjoint(cpu_features() if features is None else features)

@@ -248,8 +248,8 @@ class ParityConfig(Strict):
     """`[parity]`: where else the files that ship must answer as they do here.
 
     `hosts` names targets; of each its host, processor and threads count, since every artifact runs in its own runtime.
-    `rows` hold-out rows are asked there. `shipped` artifacts are checked before they ship, or `all`. `timeout_s` is when
-    a worker there counts as hung: emulation is slow.
+    `rows` hold-out rows are asked there. `shipped` artifacts are checked before they ship, or `all`. `timeout_s` is
+    when a worker there counts as hung: emulation is slow.
     """
 
     hosts: tuple[str, ...] = ()

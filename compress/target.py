@@ -57,9 +57,9 @@ class Target(Strict):
     """Where an artifact runs.
 
     `cpu` states the instruction set the artifact must be right on: `native` is this machine's, `any` every
-    64-bit CPU, else a name of `compress.processors`. Where there may be no dot-product instruction ONNX Runtime's int8
-    sums can saturate: it then uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and takes no
-    times; the host `ssh` is the machine that the table `[ssh]` names.
+    64-bit CPU, else a name of `compress.processors`. On x86 without a dot-product instruction ONNX Runtime's int8 sums
+    can saturate: where that may be, it uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and
+    takes no times; the host `ssh` is the machine that the table `[ssh]` names.
     """
 
     schema_: int = Field(alias="schema")

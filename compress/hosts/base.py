@@ -26,7 +26,7 @@ class Host(Protocol):
 
     @property
     def machine(self) -> str:
-        """Names the processor that answers and what stands in for it, for the keys of results; empty: this machine's."""
+        """Names the processor that answers and what stands in for it, for keys of results; empty: this machine's."""
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process and returns its result.

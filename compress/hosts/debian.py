@@ -1,13 +1,12 @@
 """Packages of Debian or Ubuntu for any architecture, fetched into a folder: nothing is installed and no root is needed.
 
-apt does the work, with the machine's own sources, keys and proxies, and with a state of its own in the folder. It checks
-the signed index and every file's hash; the hashes are computed once more here, for the manifest.
+apt does the work, with the machine's own sources, keys and proxies, and with a state of its own in the folder. It
+checks the signed index and every file's hash; the hashes are compared once more here, before the manifest states them.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import posixpath
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from compress.errors import CompressError
 from compress.store.atomic import write_atomic
+from compress.store.cache import digest
 
 # Debian's name of an architecture.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -28,7 +28,7 @@ KEPT = ("usr/bin/", "usr/lib/", "usr/lib64/")
 # Folders that merged into /usr: older packages name them without it.
 MERGED = ("bin", "lib", "lib64", "sbin")
 
-_URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<algorithm>SHA256|SHA512):(?P<digest>[0-9a-f]+)")
+_URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<digest>[0-9a-f]{64})")
 # Settings of the machine that are not taken over: where its own state lies, and what it starts after an update.
 _NOT_OURS = re.compile(
     r"(?i)^(Dir(::(State|Cache|Log|Boot|Bin|Media|RootDir)\b.*)?|APT::Architectures?\b.*|.*-Invoke.*)$"
@@ -38,13 +38,12 @@ _TIMEOUT_S = 1800
 
 @dataclass(frozen=True)
 class Package:
-    """A package file: where it comes from, and the digest that apt's signed index states for it."""
+    """A package file: where it comes from, and the sha256 that apt's signed index states for it."""
 
     file: str
     url: str
     size_bytes: int
-    algorithm: str
-    digest: str
+    sha256: str
 
 
 class Apt:
@@ -76,7 +75,7 @@ class Apt:
             raise CompressError(f"apt names no files for {', '.join(names)} on {self._architecture}", _sources_hint())
         self._run("--download-only", *install)
         for package in packages:
-            check_file(self.files / package.file, package)
+            check_file(self.files / package.file, package.sha256)
         return packages
 
     def _configure(self) -> None:
@@ -103,6 +102,8 @@ class Apt:
             "APT::Architectures": self._architecture,
             # Started by root, apt would fetch as a user who may not write here.
             "APT::Sandbox::User": "root",
+            # Otherwise it names the weakest hash of the index, where there is one.
+            "Acquire::ForceHash": "SHA256",
             "Acquire::Languages": "none",
         }
         if self._sources is not None:
@@ -135,23 +136,23 @@ def machine_settings(dumped: str) -> Iterator[str]:
 def parse_uris(text: str) -> Iterator[Package]:
     """Yields what `apt-get --print-uris` says of each package."""
     for match in _URI.finditer(text):
-        yield Package(match["file"], match["url"], int(match["size"]), match["algorithm"].lower(), match["digest"])
+        yield Package(match["file"], match["url"], int(match["size"]), match["digest"])
 
 
-def check_file(path: Path, package: Package) -> None:
-    """Compares a fetched file with its digest.
+def check_file(path: Path, sha256: str) -> None:
+    """Compares a fetched file with its hash.
 
     Raises:
         CompressError: If it is not there or differs. A file that differs is removed, so that it is fetched anew.
     """
     try:
-        found = hashlib.new(package.algorithm, path.read_bytes()).hexdigest()
+        found = digest(path.read_bytes())
     except OSError as error:
         raise CompressError(f"{path}: was not fetched: {error.strerror}", "run the same command again.") from error
-    if found != package.digest:
+    if found != sha256:
         path.unlink()
         raise CompressError(
-            f"{path}: its {package.algorithm} is {found[:16]}…, the index says {package.digest[:16]}…: it was removed",
+            f"{path}: its sha256 is {found[:16]}…, the index says {sha256[:16]}…: it was removed",
             "run the same command again; if it stays, ask whoever runs the mirror.",
         )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -36,6 +35,7 @@ from compress.hosts.emulation import (
 from compress.hosts.wheels import Platform, fetch_wheels, unpack_wheels
 from compress.processors import Processor, emulated, this_architecture
 from compress.store.atomic import link_atomic, stated, write_atomic
+from compress.store.cache import digest
 
 Say = Callable[[str], None]
 
@@ -104,7 +104,7 @@ def _prepare_qemu(folder: Path, architecture: str, say: Say, sources: Path | Non
             # It is linked statically: what its package depends on beside QEMU itself is not needed.
             if package.file.startswith("qemu-user"):
                 unpack(apt.files / package.file, scratch)
-        _install(folder, "qemu", scratch, {"packages": _listed(packages, apt)})
+        _install(folder, "qemu", scratch, {"packages": _listed(packages)})
     if find_qemu(architecture, folder) is None:
         raise CompressError(
             f"the package qemu-user-static holds no qemu-{architecture}-static", "install QEMU by other means."
@@ -140,8 +140,8 @@ def _prepare_system(folder: Path, architecture: str, say: Say, sources: Path | N
         manifest = {
             "python": python,
             "runtimes": runtimes,
-            "packages": _listed(packages, apt),
-            "wheels": {path.name: _sha256(path) for path in wheels},
+            "packages": _listed(packages),
+            "wheels": {path.name: digest(path.read_bytes()) for path in wheels},
         }
         _install(
             folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say)
@@ -196,12 +196,8 @@ def _glibc_of(packages: tuple[Package, ...]) -> int:
     return int(found[1])
 
 
-def _listed(packages: tuple[Package, ...], apt: Apt) -> dict[str, dict[str, str]]:
-    return {item.file: {"url": item.url, "sha256": _sha256(apt.files / item.file)} for item in packages}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _listed(packages: tuple[Package, ...]) -> dict[str, dict[str, str]]:
+    return {item.file: {"url": item.url, "sha256": item.sha256} for item in packages}
 
 
 def _install(
@@ -209,14 +205,12 @@ def _install(
 ) -> None:
     """Puts what was built in place: under a name of its content, then by moving one link. What was before goes."""
     text = json.dumps(manifest, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    write_atomic(
-        scratch / "manifest.json",
-        (json.dumps({"schema": SCHEMA, "digest": digest, **manifest}, indent=1) + "\n").encode(),
-    )
+    sha = digest(text.encode())
+    whole = json.dumps({"schema": SCHEMA, "digest": sha, **manifest}, indent=1) + "\n"
+    write_atomic(scratch / "manifest.json", whole.encode())
     if check is not None:
         check(scratch)
-    final = folder / f"{name}-{digest[:12]}"
+    final = folder / f"{name}-{sha[:12]}"
     with stated(final):
         shutil.rmtree(final, ignore_errors=True)
         os.replace(scratch, final)

@@ -73,8 +73,8 @@ def _quality(evidence: Evidence) -> Iterable[str]:
         yield f"Parity was checked on {_span(parity)} rows; on others the outputs can differ by more."
     if parity and not evidence.places:
         yield (
-            f"Every answer is from one processor{_processor(evidence)}. int8 sums can come out otherwise on one with other "
-            "instructions: parity.hosts compares."
+            f"Every answer is from one processor{_processor(evidence)}. int8 sums can come out otherwise on one with "
+            "other instructions: parity.hosts compares."
         )
 
 

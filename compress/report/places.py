@@ -1,4 +1,4 @@
-"""The parity certificate as one matrix, and in words: on which processors the answers were compared, and what came out."""
+"""The parity certificate as one matrix, and in words: on which processors answers were compared, and what came out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def matrix(evidence: Evidence) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def checked_on(evidence: Evidence) -> tuple[str, ...]:
-    """Returns in sentences where the answers were compared, how far they differ at most, and where nobody could look."""
+    """Returns in sentences where answers were compared, how far they differ at most, and where nobody could look."""
     if not evidence.places:
         return ()
     everything = [(target, item, row) for target, item in _checked(evidence) for row in item.elsewhere]
@@ -41,10 +41,8 @@ def checked_on(evidence: Evidence) -> tuple[str, ...]:
         names = ", ".join(_heading(place) for place in reached)
         said.append(f"answers compared on {names} with those here, {format_count(rows)} rows: {_worst(everything)}")
     for target, candidate in _checked(evidence):
-        for place, reason in candidate.unchecked:
-            said.append(
-                f"{plain(target.target)} {plain(candidate.scheme)} was not checked on {plain(place)}: {first_line(reason)}"
-            )
+        name = f"{plain(target.target)} {plain(candidate.scheme)}"
+        said += [f"{name} was not checked on {plain(place)}: {first_line(why)}" for place, why in candidate.unchecked]
     return tuple(said)
 
 

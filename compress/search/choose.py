@@ -207,10 +207,9 @@ def _no_gain(item: _Contestant, winner: _Contestant, times: str) -> str:
 
 def _won(winner: _Contestant, baseline: Candidate, timed: bool) -> str:
     if not timed:
-        return (
-            f"{winner.scheme} has {winner.size_bytes:,} bytes, {baseline.scheme} "
-            f"{baseline.artifact.size_bytes if baseline.artifact else 0:,}; its verdict is PASS; no times are taken here"
-        )
+        before = baseline.artifact.size_bytes if baseline.artifact else 0
+        sizes = f"{winner.scheme} has {winner.size_bytes:,} bytes, {baseline.scheme} {before:,}"
+        return f"{sizes}; its verdict is PASS; no times are taken here"
     reason = f"{winner.scheme} takes {winner.time} of the time of {baseline.scheme}"
     if baseline.artifact and baseline.artifact.size_bytes:
         reason += f" in {winner.size_bytes / baseline.artifact.size_bytes:.2f}x of its bytes"

@@ -1,9 +1,13 @@
-"""The parity certificate: the same file and the same rows once more in other places, and whether it may still ship."""
+"""The parity certificate: the same file and the same rows once more in other places, and whether it may still ship.
+
+Rows are asked as many at a time as `measure.batch` says, here and there alike: a runtime that finds integer ranges
+while it runs takes them over all rows of a call, so that a row's answer depends on its neighbours.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +17,7 @@ from numpy.typing import NDArray
 from compress.errors import CompressError, StoreError
 from compress.evaluate.parity import parity
 from compress.evidence import Candidate, Choice, Parity, Place, Verdict
-from compress.hosts import open_host
+from compress.hosts import Host, open_host
 from compress.hosts.calls import run_outputs
 from compress.store.cache import key
 from compress.target import Target
@@ -24,8 +28,6 @@ from compress.workflow.progress import Progress
 
 if TYPE_CHECKING:
     from compress.workflow.measure import Site
-
-BATCH = 256
 
 Decide = Callable[[Sequence[Candidate]], tuple[dict[str, Verdict], Choice]]
 
@@ -43,7 +45,6 @@ def claimed(target: Target, plan: Plan) -> tuple[str, ...]:
 def certify(
     candidates: Sequence[Candidate],
     built: Sequence[Built],
-    answers: Mapping[str, Arrays],
     site: Site,
     decide: Decide,
     progress: Progress,
@@ -53,7 +54,6 @@ def certify(
     Args:
         candidates: As measured.
         built: Their artifacts.
-        answers: Scheme -> outputs on the test rows, on the target's own host.
         site: The target, and what is asked.
         decide: Verdicts and choice for candidates.
         progress: Told what is happening.
@@ -64,35 +64,33 @@ def certify(
     items = {item.scheme: item for item in built}
     found = list(candidates)
     if site.plan.recipe.parity.artifacts == "all":
-        found = [_checked(item, items, answers, site, progress) for item in found]
+        found = [_checked(item, items[item.scheme], site, progress) for item in found]
         return found, *decide(found)
     verdicts, choice = decide(found)
     done: set[str] = set()
     while site.plan.places and choice.scheme is not None and choice.scheme not in done:
         done.add(choice.scheme)
         found = [
-            _checked(item, items, answers, site, progress) if item.scheme == choice.scheme else item for item in found
+            _checked(item, items[item.scheme], site, progress) if item.scheme == choice.scheme else item
+            for item in found
         ]
         verdicts, choice = decide(found)
     return found, verdicts, choice
 
 
-def _checked(
-    candidate: Candidate, items: Mapping[str, Built], answers: Mapping[str, Arrays], site: Site, progress: Progress
-) -> Candidate:
-    if candidate.scheme not in answers:
+def _checked(candidate: Candidate, item: Built, site: Site, progress: Progress) -> Candidate:
+    if candidate.error:
         return candidate
     rows = spread(site.holdout.parity_rows, site.plan.recipe.parity.rows)
-    own = {name: array[rows] for name, array in answers[candidate.scheme].items()}
     rows_found: list[Parity] = []
     unchecked: list[tuple[str, str]] = []
     for place in site.plan.places:
         progress.step(f"{site.target.name}: asking {candidate.scheme} {len(rows)} rows on {place.name}")
         try:
-            got = _ask(items[candidate.scheme], place, rows, site)
+            own = _ask(item, site.target, site.host, rows, site)
             rows_found += parity(
                 own,
-                got,
+                _ask(item, place, open_host(place), rows, site),
                 name=site.target.host,
                 decisions={question.output: question.decision for question in site.holdout.questions},
                 place=place.name,
@@ -111,15 +109,15 @@ def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
 
 
-def _ask(item: Built, place: Target, rows: NDArray[np.int64], site: Site) -> Arrays:
-    """What the artifact answers in another place."""
-    host = open_host(place)
+def _ask(item: Built, place: Target, host: Host, rows: NDArray[np.int64], site: Site) -> Arrays:
+    """What the artifact answers in a place."""
+    batch = site.plan.recipe.measure.batch
     step = key(
         "elsewhere",
         host=place.host,
-        cpu=place.cpu,
-        machine=host.machine,
+        machine=host.machine or site.machine,
         threads=place.threads,
+        batch=batch,
         artifact=item.sha,
         rows=site.holdout.fingerprint,
         chosen=hashlib.sha256(rows.tobytes()).hexdigest(),
@@ -134,7 +132,7 @@ def _ask(item: Built, place: Target, rows: NDArray[np.int64], site: Site) -> Arr
         site.cache.path(item.sha),
         {name: array[rows] for name, array in site.holdout.inputs.items()},
         threads=place.threads,
-        batch=BATCH,
+        batch=batch,
         timeout_s=site.plan.recipe.parity.timeout_s,
     )
     keep_arrays(site.cache, step, outputs)

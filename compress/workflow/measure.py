@@ -39,7 +39,7 @@ from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
-from compress.workflow.certify import BATCH, certify, claimed
+from compress.workflow.certify import certify, claimed
 from compress.workflow.holdout import Holdout
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
@@ -138,7 +138,7 @@ def measure_target(
         verdicts = {item.scheme: judge(item, gate, target.budgets, margins, leaks, sure) for item in found}
         return verdicts, choose(found, verdicts, gate.objective, fallback=gate.fallback, timed=host.tells_time)
 
-    candidates, verdicts, choice = certify(candidates, built, answers, site, decide, progress)
+    candidates, verdicts, choice = certify(candidates, built, site, decide, progress)
     return TargetEvidence(
         target=target.name,
         runtime=target.runtime,
@@ -178,7 +178,7 @@ def _score(item: Built, site: Site) -> Arrays:
         site.cache.path(item.sha),
         site.holdout.inputs,
         threads=site.target.threads,
-        batch=BATCH,
+        batch=256,
         timeout_s=site.timeout_s,
     )
     keep_arrays(site.cache, step, outputs)

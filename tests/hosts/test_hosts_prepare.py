@@ -1,4 +1,4 @@
-"""Setting emulation up, with stand-ins for apt, pip and QEMU: what is put in place, when, and what stays if it fails."""
+"""Setting emulation up, with stand-ins for apt, pip and QEMU: what is put in place, and what stays if it fails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from stand_in_qemu import on_x86, put_qemu, write_program
 
 from compress.errors import CompressError, StoreError
+from compress.hosts import emulation
 from compress.hosts import prepare as module
 from compress.hosts.debian import Apt, Package
 from compress.hosts.emulation import find_emulation, installed_runtimes, read_manifest
@@ -19,8 +20,8 @@ from compress.hosts.prepare import cpuinfo, is_current, prepare
 from compress.hosts.wheels import Platform
 from compress.processors import PROCESSORS, cpu_features, emulated
 
-LIBC = Package("libc6_2.36-9_arm64.deb", "http://mirror/libc6.deb", 1, "sha256", "")
-QEMU = Package("qemu-user-static_7.2_amd64.deb", "http://mirror/qemu.deb", 1, "sha256", "")
+LIBC = Package("libc6_2.36-9_arm64.deb", "http://mirror/libc6.deb", 1, "ab" * 32)
+QEMU = Package("qemu-user-static_7.2_amd64.deb", "http://mirror/qemu.deb", 1, "ab" * 32)
 
 
 class Kitchen:
@@ -124,7 +125,8 @@ def test_other_versions_are_fetched_anew_and_the_old_system_goes(
 ) -> None:
     kitchen.prepare()
     before = (kitchen.folder / "aarch64").resolve()
-    monkeypatch.setattr(module, "installed_runtimes", lambda: {"onnxruntime": "99.0"})
+    for place in (module, emulation):
+        monkeypatch.setattr(place, "installed_runtimes", lambda: {"onnxruntime": "99.0"})
     assert not is_current(kitchen.folder, "aarch64")
     kitchen.prepare()
     after = (kitchen.folder / "aarch64").resolve()

@@ -65,8 +65,9 @@ def test_the_matrix_has_a_row_an_artifact_and_a_column_a_place(certified: Eviden
 
 def test_the_largest_difference_is_named_as_a_share_of_the_range(certified: Evidence) -> None:
     assert checked_on(certified) == (
-        "answers compared on emulated-haswell (haswell, emulated), emulated-cortex-a53 (cortex-a53, emulated) with those "
-        "here, 500 rows: the largest difference is 0.012, 0.2 % of the range (onnxruntime-cpu int8-dynamic, logit, on "
+        "answers compared on emulated-haswell (haswell, emulated), emulated-cortex-a53 (cortex-a53, emulated) with "
+        "those here, 500 rows: "
+        "the largest difference is 0.012, 0.2 % of the range (onnxruntime-cpu int8-dynamic, logit, on "
         "emulated-haswell); 3 decisions of all differ",
     )
     assert f"parity: {checked_on(certified)[0]}" in notes(certified)
@@ -97,8 +98,8 @@ def test_nothing_is_said_of_places_that_nobody_asked_for(evidence: Evidence) -> 
     assert "on other processors" not in render_html(evidence)
     said = [text for text in limits(evidence) if "one processor" in text]
     assert said == [
-        "Every answer is from one processor (Example CPU @ 2.40GHz, avx2, avx512_vnni). int8 sums can come out otherwise "
-        "on one with other instructions: parity.hosts compares."
+        "Every answer is from one processor (Example CPU @ 2.40GHz, avx2, avx512_vnni). int8 sums can come out "
+        "otherwise on one with other instructions: parity.hosts compares."
     ]
 
 

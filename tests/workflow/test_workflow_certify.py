@@ -1,4 +1,4 @@
-"""The parity certificate in a run, with a stand-in for the emulated processor: this one, its answers shifted as told."""
+"""The parity certificate in a run, with a stand-in for the emulated processor: this one, its answers shifted."""
 
 from __future__ import annotations
 
@@ -195,7 +195,8 @@ def test_an_emulated_target_is_judged_without_times(project: Project, elsewhere:
     assert all(item.latency is None and item.memory is None and item.metrics for item in there.candidates)
     sizes = {item.scheme: item.artifact.size_bytes for item in there.candidates if item.artifact}
     assert there.choice.scheme == min(sizes, key=lambda name: sizes[name])
-    assert "no times are taken here" in there.choice.reason
+    # On a model as small as this one the float file has the fewest bytes.
+    assert "is smaller: " in there.choice.reason
     assert "haswell: emulated, which tells answers and not speed" in (project.out / "report.md").read_text()
 
 

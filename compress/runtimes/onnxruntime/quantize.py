@@ -40,8 +40,8 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
 
     `float16` stores weights in half precision and computes in float32: the CPU provider has no half kernels.
     `int8`: weights int8, activations uint8; output quantization only behind convolutions, so that what follows a
-    matrix product (bias, residual, normalisation) sees float. Where the target's CPU may have no dot-product instruction
-    weights keep to 7 bits: pairs of products are then added in 16 bits, which saturates with 8.
+    matrix product (bias, residual, normalisation) sees float. Where the target's CPU may be an x86 without
+    a dot-product instruction weights keep to 7 bits: it adds pairs of products in 16 bits, which saturates with 8.
 
     Raises:
         LoweringError: If nothing can be quantized or the quantizer fails.
