@@ -215,8 +215,8 @@ def _condition(kept: dict[str, Any]) -> list[str]:
     machine = kept["machine"]
     load = kept.get("load_average")
     lines = [
-        f"{machine.get('cpu')}, {machine.get('cores')} cores. {CHECKS} checks resampled for each cell; brackets: exact 95 % "
-        "interval, as if they did not overlap."
+        f"{machine.get('cpu')}, {machine.get('cores')} cores. {CHECKS} checks resampled for each cell; brackets: exact "
+        "95 % interval, as if they did not overlap."
         + (f" Load average while recording: median {median(load):.1f}, highest {max(load):.1f}." if load else ""),
         "",
     ]
