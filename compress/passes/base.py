@@ -63,6 +63,7 @@ PASSES = Registry(
     "edge_compress.passes",
     {
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
+        "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
     },
 )
