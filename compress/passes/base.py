@@ -62,6 +62,7 @@ PASSES = Registry(
     "pass",
     "edge_compress.passes",
     {
+        "drop_layers": "compress.passes.drop_layers:DropLayers",
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
