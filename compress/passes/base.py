@@ -66,6 +66,7 @@ PASSES = Registry(
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
+        "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
     },
 )
 
