@@ -41,7 +41,8 @@ def check_vocabulary(dataset: Dataset, model: Model) -> None:
     if reader is None:
         return
     where = model.lineage[0]
-    for name, rows in _tables(dataset, reader, model):
+    for name in token_tables(dataset, model):
+        rows = state(model.program)[name].shape[0]
         if reader.tokenizer.rows > rows:
             raise ModelError(
                 f"{where}: the tokenizer of data.text gives ids up to {reader.tokenizer.rows - 1}, the model's table "
@@ -104,14 +105,18 @@ def _check_classes(model: Model | OnnxFile, classes: Sequence[str]) -> None:
             )
 
 
-def _tables(dataset: Dataset, reader: TextReader, model: Model) -> Iterator[tuple[str, int]]:
-    """The tables in which the model looks up token ids: full name and number of rows."""
+def token_tables(dataset: Dataset, model: Model) -> tuple[str, ...]:
+    """Returns the full names of the tables in which a model looks up token ids; none where it reads no texts."""
+    reader = text_reader(dataset)
+    return () if reader is None else tuple(dict.fromkeys(_tables(dataset, reader, model)))
+
+
+def _tables(dataset: Dataset, reader: TextReader, model: Model) -> Iterator[str]:
     # Renamed inputs keep their order.
     names = [spec.name for spec in dataset.reader.signature()]
     fed = {name for name, kind in zip(names, reader.inputs.values(), strict=True) if kind == "input_ids"}
     graph = model.program.graph_signature
     held = {**graph.inputs_to_parameters, **graph.inputs_to_buffers}
-    tensors = state(model.program)
     nodes = {node.name: node for node in model.program.graph.nodes}
     for item, placeholder in zip(model.signature.inputs, graph.user_inputs, strict=True):
         if item.name not in fed:
@@ -120,7 +125,7 @@ def _tables(dataset: Dataset, reader: TextReader, model: Model) -> Iterator[tupl
             table = node.args[0]
             name = held.get(table.name) if isinstance(table, torch.fx.Node) else None
             if name is not None:
-                yield name, tensors[name].shape[0]
+                yield name
 
 
 def _embeddings(node: torch.fx.Node) -> Iterator[torch.fx.Node]:

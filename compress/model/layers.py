@@ -6,6 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.export import ExportedProgram
@@ -133,7 +134,15 @@ def held_names(program: ExportedProgram) -> dict[str, str]:
     }
 
 
-def select(found: Iterable[Layer], include: tuple[str, ...], exclude: tuple[str, ...], where: str) -> dict[str, str]:
+class Named(Protocol):
+    """What a pattern on names can choose."""
+
+    @property
+    def name(self) -> str:
+        """What the pattern is held against."""
+
+
+def select(found: Iterable[Named], include: tuple[str, ...], exclude: tuple[str, ...], where: str) -> dict[str, str]:
     """Applies layer patterns; of two patterns that match, the later wins, and `exclude` comes after `include`.
 
     Args:

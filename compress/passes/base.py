@@ -62,8 +62,12 @@ PASSES = Registry(
     "pass",
     "edge_compress.passes",
     {
+        "drop_layers": "compress.passes.drop_layers:DropLayers",
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
+        "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
+        "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
+        "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
     },
 )
 

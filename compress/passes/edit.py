@@ -20,7 +20,7 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
     """
     module = copy.deepcopy(model.program.module(check_guards=False))
     edit(module)
-    module.graph.eliminate_dead_code()
+    module.graph.eliminate_dead_code(_has_effect)
     _drop_unread(module)
     module.graph.lint()
     module.recompile()
@@ -30,6 +30,11 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
     )
     tie(program)
     return model.with_program(program, step)
+
+
+def _has_effect(node: torch.fx.Node) -> bool:
+    """Whether a call that nothing reads must stay. Attention and dropout count as such: they may draw, if not here."""
+    return node.is_impure() and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
 
 
 def _drop_unread(module: torch.fx.GraphModule) -> None:
@@ -56,6 +61,17 @@ def batch_norms(module: torch.fx.GraphModule | torch.export.ExportedProgram) -> 
     return list(module.graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default))
 
 
+def readers(module: torch.fx.GraphModule, name: str) -> list[torch.fx.Node]:
+    """Returns the calls that read a parameter or buffer, under this name or another one, in no particular order."""
+    place = get_parameter(module, name).untyped_storage().data_ptr()
+    same = [
+        node
+        for node in module.graph.find_nodes(op="get_attr")
+        if get_parameter(module, str(node.target)).untyped_storage().data_ptr() == place
+    ]
+    return [user for node in same for user in node.users]
+
+
 def unused_name(module: torch.nn.Module, name: str) -> str:
     """Returns a full name for a parameter that nothing has yet: the given one, or one like it."""
     owner, _, leaf = name.rpartition(".")
@@ -71,3 +87,9 @@ def set_parameter(module: torch.nn.Module, name: str, value: torch.Tensor) -> No
     if leaf not in holder._parameters and hasattr(holder, leaf):
         delattr(holder, leaf)
     holder.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=False))
+
+
+def set_buffer(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    """Adds a constant under a full name that nothing has yet; it is kept with the weights but never trained."""
+    owner, _, leaf = name.rpartition(".")
+    module.get_submodule(owner).register_buffer(leaf, value)

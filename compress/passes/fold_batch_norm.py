@@ -7,7 +7,7 @@ import torch
 from compress.data.base import Dataset
 from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import batch_norms, edited, get_parameter, set_parameter, unused_name
+from compress.passes.edit import batch_norms, edited, get_parameter, readers, set_parameter, unused_name
 
 _BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {
     "aten.linear.default"
@@ -48,20 +48,13 @@ def _refusal(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     if "linear" in str(source.target) and source.meta["val"].dim() != 2:
         return "it normalises another dimension than the outputs of the linear layer before it"
     weight = source.args[1]
-    if not isinstance(weight, torch.fx.Node) or weight.op != "get_attr" or _readers(module, weight) != 1:
+    if (
+        not isinstance(weight, torch.fx.Node)
+        or weight.op != "get_attr"
+        or len(readers(module, str(weight.target))) != 1
+    ):
         return "the weight before it is shared"
     return ""
-
-
-def _readers(module: torch.fx.GraphModule, attribute: torch.fx.Node) -> int:
-    """How many calls read the tensor of a `get_attr` node, under this name or another one."""
-    tensor = get_parameter(module, str(attribute.target))
-    same = [
-        node
-        for node in module.graph.find_nodes(op="get_attr")
-        if get_parameter(module, str(node.target)).untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-    ]
-    return sum(len(node.users) for node in same)
 
 
 def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
@@ -84,7 +77,7 @@ def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     shift = (old_bias.double() if old_bias is not None else 0.0) - mean.double()
     bias = scale * shift + (beta.double() if beta is not None else 0.0)
     shape = (-1,) + (1,) * (weight.dim() - 1)
-    if isinstance(bias_node, torch.fx.Node) and _readers(module, bias_node) == 1:
+    if isinstance(bias_node, torch.fx.Node) and len(readers(module, str(bias_node.target))) == 1:
         bias_name = _parameter_name(bias_node)
     else:
         bias_name = unused_name(module, f"{name.rpartition('.')[0]}.bias".lstrip("."))
