@@ -49,10 +49,32 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """An operator without a weight that runs on integers where what stands before and behind it does.
+
+    Attributes:
+        node: Its name in the file.
+        kind: Its kind, in the runtime's word (`Add`, `PAD`).
+        inputs: Tensors that go in.
+        output: Tensor that leaves, behind an activation of its own.
+        values: Each tensor that it makes, with the value of the graph whose range is that of the tensor.
+        activation: Name of a separate node that applies the activation, if it is one.
+    """
+
+    node: str
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    values: tuple[tuple[str, str], ...]
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
-    `missing` gives, for each layer that could not be found in the file, why.
+    `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between layers
+    that may run on integers, in the order in which they run.
     """
 
     data: bytes
@@ -63,6 +85,7 @@ class Lowered:
     missing: tuple[tuple[Layer, str], ...] = ()
     outcomes: tuple[LayerOutcome, ...] = ()
     notes: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
 
 class Runtime(Protocol):
@@ -139,6 +162,31 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
             "remove it from schemes, or change its include and exclude patterns.",
         )
     return result, reasons
+
+
+def carried(joined: Sequence[Joined], made: set[str], read: set[str]) -> tuple[Joined, ...]:
+    """Decides which operators between layers run on integers: those that get integers and hand them to a layer.
+
+    Anywhere else a value would be rounded for nothing.
+
+    Args:
+        joined: In the order in which they run.
+        made: Tensors that quantized layers give as integers.
+        read: Tensors that quantized layers read as integers.
+    """
+    fed = set(made)
+    able = []
+    for item in joined:
+        if fed.issuperset(item.inputs):
+            able.append(item)
+            fed.add(item.output)
+    wanted = set(read)
+    chosen = []
+    for item in reversed(able):
+        if item.output in wanted:
+            chosen.append(item)
+            wanted.update(item.inputs)
+    return tuple(reversed(chosen))
 
 
 def matched(lowered: Lowered, scheme: QuantScheme) -> dict[str, str]:

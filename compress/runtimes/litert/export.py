@@ -15,6 +15,7 @@ from compress.model.layers import NORMALIZED, Layer, layers, norm_scales
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
+from compress.runtimes.litert.joined import find_joined
 from compress.runtimes.quiet import quiet
 
 
@@ -64,6 +65,7 @@ def export(model: Model) -> Lowered:
         outputs=tuple(item.name for item in model.signature.outputs),
         placed=tuple(placed),
         missing=missing,
+        joined=find_joined(model, flat, {at: match.layer for at, match in found.items() if match.gain == 1}),
     )
 
 
