@@ -1,4 +1,4 @@
-"""Additions of branches between convolutions: what a residual network runs on integers between its layers."""
+"""What stands between the layers of a convolutional network and runs on integers with them: sums and averages."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import torch
 from compress.model.core import Model
 from compress.model.layers import fused_activation, layers, without_dropout
 
-_ADDITIONS = ("aten.add.Tensor", "aten.add_.Tensor")
+_SUMS = ("aten.add.Tensor", "aten.add_.Tensor")
+_AVERAGES = ("aten.mean.dim", "aten.adaptive_avg_pool2d.default", "aten.avg_pool2d.default")
 
 
 @dataclass(frozen=True)
 class Join:
-    """One addition of two values that come from convolutions, or from other such additions.
+    """A sum of two values, or an average of one, that come from convolutions or from other joins.
 
     Attributes:
         node: Name of the call in the graph, and of its output value.
-        inputs: Names of what is added.
+        inputs: Names of what goes in.
         fused: Name of the only reader when that is a clipping activation, else None.
     """
 
     node: str
-    inputs: tuple[str, str]
+    inputs: tuple[str, ...]
     fused: str | None
 
     @property
@@ -33,22 +34,31 @@ class Join:
 
 
 def joins(model: Model) -> tuple[Join, ...]:
-    """Returns the additions in the order in which they run.
+    """Returns the joins in the order in which they run.
 
-    Only between convolutions: the stream of a Transformer, which every block adds to, loses its digits when each sum is
+    Only behind convolutions: the stream of a Transformer, which every block adds to, loses its digits when each sum is
     rounded to eight bits.
     """
     known = {name for layer in layers(model) if "conv" in layer.operator for name in (layer.node, layer.output)}
     found = []
     for node in model.program.graph.nodes:
-        if node.op != "call_function" or str(node.target) not in _ADDITIONS or node.kwargs:
+        parts = _parts(node)
+        if not parts or any(part.name not in known for part in parts):
             continue
-        parts = [without_dropout(part) for part in node.args if isinstance(part, torch.fx.Node)]
-        if len(parts) != 2 or any(part.name not in known for part in parts):
+        if any(part.meta["val"].shape != parts[0].meta["val"].shape for part in parts):
             continue
-        if parts[0].meta["val"].shape != parts[1].meta["val"].shape:
-            continue
-        join = Join(node.name, (parts[0].name, parts[1].name), fused_activation(node))
+        fused = fused_activation(node) if len(parts) == 2 else None
+        join = Join(node.name, tuple(part.name for part in parts), fused)
         found.append(join)
         known |= {join.node, join.output}
     return tuple(found)
+
+
+def _parts(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """What a sum adds or an average is taken of; nothing for any other node."""
+    if node.op != "call_function" or node.kwargs:
+        return []
+    given = [without_dropout(part) for part in node.args if isinstance(part, torch.fx.Node)]
+    if str(node.target) in _SUMS:
+        return given if len(given) == 2 else []
+    return given[:1] if str(node.target) in _AVERAGES else []

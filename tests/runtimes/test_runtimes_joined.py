@@ -24,6 +24,20 @@ def test_only_what_gets_integers_and_hands_them_on_is_carried():
     assert carried(chain, {"a", "b", "c"}, set()) == ()
 
 
+def test_what_only_moves_elements_moves_integers_before_and_behind_a_layer():
+    def move(name, given):
+        return Joined(name, "PAD", (given,), name, ((name, name),), moves=True)
+
+    before = (move("turned", "image"), move("padded", "turned"))
+    assert carried(before, set(), {"padded"}) == before
+    assert carried(before, set(), {"elsewhere"}) == ()
+    behind = (step("sum", "a", "b"), move("back", "sum"), step("mean", "back"))
+    assert carried(behind, {"a", "b"}, {"mean"}) == behind
+    # Without a reader of integers the sum stays in float, and so does what moves it.
+    assert carried(behind, {"a", "b"}, set()) == ()
+    assert [item.node for item in carried(behind[1:], {"sum"}, set())] == ["back"]
+
+
 def test_an_onnx_file_adds_integers_between_convolutions(corner):
     made = corner("onnxruntime", "residual")
     assert len(made.lowered.joined) == 3

@@ -42,30 +42,28 @@ def export(model: Model) -> Lowered:
     found, missing = _place(model, flat)
     _name_tensors(flat, {position: match.layer.name for position, match in found.items()})
     graph = flat.subgraphs[0]
-    placed = []
+    placed = {}
     for position, match in found.items():
         operator = graph.operators[position]
         name, at = WEIGHTED[code(flat, operator)]
         at_input = 1 - at if name in LOOK_UPS else 0
-        placed.append(
-            Placed(
-                layer=match.layer,
-                node=name,
-                input=text(graph.tensors[operator.inputs[at_input]].name),
-                output=text(graph.tensors[operator.outputs[0]].name),
-                fused=fused_activation(operator),
-                gain=match.gain,
-                reads=match.reads,
-            )
+        placed[position] = Placed(
+            layer=match.layer,
+            node=name,
+            input=text(graph.tensors[operator.inputs[at_input]].name),
+            output=text(graph.tensors[operator.outputs[0]].name),
+            fused=fused_activation(operator),
+            gain=match.gain,
+            reads=match.reads,
         )
     return Lowered(
         data=write(flat),
         suffix=".tflite",
         inputs=tuple(item.name for item in model.signature.inputs),
         outputs=tuple(item.name for item in model.signature.outputs),
-        placed=tuple(placed),
+        placed=tuple(placed.values()),
         missing=missing,
-        joined=find_joined(model, flat, {at: match.layer for at, match in found.items() if match.gain == 1}),
+        joined=find_joined(model, flat, placed),
     )
 
 

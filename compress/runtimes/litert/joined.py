@@ -1,4 +1,4 @@
-"""What stands between convolutions in a `.tflite` and can run on integers: additions of branches, padding."""
+"""What stands between layers in a `.tflite` and can run on integers: sums, averages, and what only moves elements."""
 
 from __future__ import annotations
 
@@ -7,43 +7,69 @@ from typing import Any
 
 from compress.model.core import Model
 from compress.model.joins import joins
-from compress.model.layers import Layer
-from compress.runtimes.base import Joined
+from compress.model.layers import MULTIPLYING
+from compress.runtimes.base import Joined, Placed
 from compress.runtimes.litert.flatbuffer import code, fused_activation, text
 
 # Builtin operator codes of the TFLite schema.
-_ADD, _PAD = 0, 34
+_ADD = 0
+_AVERAGES = {1: "AVERAGE_POOL_2D", 40: "MEAN"}
+# These keep the range of a value, so that what they give is the same value of the graph; padding is with zeros.
+_MOVES = {22: "RESHAPE", 34: "PAD", 39: "TRANSPOSE"}
 
 
-def find_joined(model: Model, flat: Any, layers: Mapping[int, Layer]) -> tuple[Joined, ...]:
-    """Finds additions of a Model by what they add, and the padding that the converter put before convolutions.
-
-    Padding with zeros keeps the range of a value, so its output is the same value of the graph.
+def find_joined(model: Model, flat: Any, placed: Mapping[int, Placed]) -> tuple[Joined, ...]:
+    """Finds sums and averages of a Model by what goes into them, and what the converter put around to change layouts.
 
     Args:
         model: What was converted.
         flat: The file, its tensors named.
-        layers: Position of an operator -> its layer.
+        placed: Position of an operator -> its layer.
     """
     graph = flat.subgraphs[0]
-    values: dict[int, str] = {}
+    names = [text(tensor.name) for tensor in graph.tensors]
+    values = _before_layers(flat, placed)
     pending = {frozenset(join.inputs): join for join in joins(model)}
+    leaving = {int(index) for index in graph.outputs}
     found = []
+
+    def add(kind: str, given: list[int], made: int, *, moves: bool = False) -> None:
+        around = (given[0], made) if moves else (made,)
+        ranges = tuple((names[index], values[made]) for index in around)
+        found.append(Joined(names[made], kind, tuple(names[index] for index in given), names[made], ranges, moves=moves))
+
     for position, operator in enumerate(graph.operators):
         kind, made = code(flat, operator), int(operator.outputs[0])
         given = [int(index) for index in operator.inputs]
-        layer = layers.get(position)
+        layer = placed[position].layer if position in placed and placed[position].gain == 1 else None
         if layer is not None and "conv" in layer.operator:
             values[made] = layer.output if fused_activation(operator) else layer.node
         elif kind == _ADD and (join := pending.get(frozenset(values.get(index, "") for index in given))):
             values[made] = join.output if fused_activation(operator) else join.node
-            found.append(_joined(graph, "ADD", given, made, values[made]))
-        elif kind == _PAD and given[0] in values:
-            values[made] = values[given[0]]
-            found.append(_joined(graph, "PAD", given[:1], made, values[made]))
+            add("ADD", given, made)
+        elif kind in _AVERAGES and (join := pending.get(frozenset({values.get(given[0], "")}))):
+            values[made] = join.node
+            add(_AVERAGES[kind], given[:1], made)
+        elif kind in _MOVES and made not in leaving and (value := values.get(given[0]) or values.get(made)):
+            values[made] = value
+            add(_MOVES[kind], given[:1], made, moves=True)
     return tuple(found)
 
 
-def _joined(graph: Any, kind: str, given: list[int], made: int, value: str) -> Joined:
-    name = text(graph.tensors[made].name)
-    return Joined(name, kind, tuple(text(graph.tensors[index].name) for index in given), name, ((name, value),))
+def _before_layers(flat: Any, placed: Mapping[int, Placed]) -> dict[int, str]:
+    """Tensors that only move on to a layer, with the value of the graph that they all are."""
+    operators = flat.subgraphs[0].operators
+    maker = {int(index): operator for operator in operators for index in operator.outputs}
+    readers: dict[int, int] = {}
+    for operator in operators:
+        for index in operator.inputs:
+            readers[int(index)] = readers.get(int(index), 0) + 1
+    values: dict[int, str] = {}
+    for position, item in placed.items():
+        if item.layer.operator not in MULTIPLYING:
+            continue
+        tensor = int(operators[position].inputs[0])
+        while tensor in maker and readers.get(tensor) == 1 and code(flat, maker[tensor]) in _MOVES:
+            values[tensor] = item.value_in
+            tensor = int(maker[tensor].inputs[0])
+    return values
