@@ -126,9 +126,13 @@ def _imagenet(calibration: int, test: int) -> Case:
     with gzip.open(fetch("fashion_mnist") / "train-images-idx3-ubyte.gz") as file:
         pictures = np.frombuffer(file.read(), np.uint8, (calibration + test) * 28 * 28, 16).reshape(-1, 1, 28, 28)
     large = np.repeat(np.repeat(pictures, 8, axis=2), 8, axis=3).repeat(3, axis=1).astype(np.float32)
-    mean, spread = (np.array(each, np.float32)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, spread = (
+        np.array(each, np.float32)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     rows = (large / 255 - mean) / spread
-    return Case(folded, {"image": rows[:calibration]}, {"image": rows[calibration:]}, None, "multiclass", "logit", "scores")
+    return Case(
+        folded, {"image": rows[:calibration]}, {"image": rows[calibration:]}, None, "multiclass", "logit", "scores"
+    )
 
 
 SOURCES = {

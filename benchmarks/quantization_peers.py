@@ -91,7 +91,9 @@ def quantize(name: str, setting: str, case: Path, out: Path, envs: Path, seconds
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
         raise PeerError(f"took longer than {seconds:.0f} s") from error
-    lines = [line.strip() for line in (done.stdout if not done.returncode else done.stderr).splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in (done.stdout if not done.returncode else done.stderr).splitlines() if line.strip()
+    ]
     if done.returncode or not lines or not out.exists():
         raise PeerError(f"fails: {(lines or ['no message'])[-1][:300]}")
     return lines[-1]

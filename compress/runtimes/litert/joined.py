@@ -29,14 +29,16 @@ def find_joined(model: Model, flat: Any, placed: Mapping[int, Placed]) -> tuple[
     graph = flat.subgraphs[0]
     names = [text(tensor.name) for tensor in graph.tensors]
     values = _before_layers(flat, placed)
-    pending = {frozenset(join.inputs): join for join in joins(model)}
+    pending = {(len(join.inputs), frozenset(join.inputs)): join for join in joins(model)}
     leaving = {int(index) for index in graph.outputs}
     found = []
 
     def add(kind: str, given: list[int], made: int, *, moves: bool = False) -> None:
         around = (given[0], made) if moves else (made,)
         ranges = tuple((names[index], values[made]) for index in around)
-        found.append(Joined(names[made], kind, tuple(names[index] for index in given), names[made], ranges, moves=moves))
+        found.append(
+            Joined(names[made], kind, tuple(names[index] for index in given), names[made], ranges, moves=moves)
+        )
 
     for position, operator in enumerate(graph.operators):
         kind, made = code(flat, operator), int(operator.outputs[0])
@@ -44,10 +46,10 @@ def find_joined(model: Model, flat: Any, placed: Mapping[int, Placed]) -> tuple[
         layer = placed[position].layer if position in placed and placed[position].gain == 1 else None
         if layer is not None and "conv" in layer.operator:
             values[made] = layer.output if fused_activation(operator) else layer.node
-        elif kind == _ADD and (join := pending.get(frozenset(values.get(index, "") for index in given))):
+        elif kind == _ADD and (join := pending.get((2, frozenset(values.get(index, "") for index in given)))):
             values[made] = join.output if fused_activation(operator) else join.node
             add("ADD", given, made)
-        elif kind in _AVERAGES and (join := pending.get(frozenset({values.get(given[0], "")}))):
+        elif kind in _AVERAGES and (join := pending.get((1, frozenset({values.get(given[0], "")})))):
             values[made] = join.node
             add(_AVERAGES[kind], given[:1], made)
         elif kind in _MOVES and made not in leaving and (value := values.get(given[0]) or values.get(made)):

@@ -87,9 +87,7 @@ def _in_opset(proto: Any) -> Any:
 def _sums(graph: Any) -> int:
     """Lets sums that a normalisation reads be `Sum`; returns how many there are."""
     normed = {node.input[0] for node in graph.node if node.op_type == "LayerNormalization" and not node.domain}
-    found = [
-        node for node in graph.node if node.op_type == "Add" and not node.domain and node.output[0] in normed
-    ]
+    found = [node for node in graph.node if node.op_type == "Add" and not node.domain and node.output[0] in normed]
     for node in found:
         node.op_type = "Sum"
     return len(found)

@@ -29,6 +29,8 @@ def find_joined(model: Model, graph: Any, placed: Sequence[Placed]) -> tuple[Joi
             readers.setdefault(name, []).append(node)
     found = []
     for join in joins(model):
+        if len(join.inputs) != 2:
+            continue  # an average costs little here: one row of channels leaves it
         node = adding.get(frozenset(tensors.get(name, "") for name in join.inputs))
         if node is None:
             continue

@@ -35,8 +35,7 @@ class View:
         }
         self._shapes |= {item.name: tuple(int(size) for size in item.dims) for item in graph.initializer}
         self._kinds = {
-            item.name: int(item.type.tensor_type.elem_type)
-            for item in (*typed.value_info, *typed.input, *typed.output)
+            item.name: int(item.type.tensor_type.elem_type) for item in (*typed.value_info, *typed.input, *typed.output)
         }
 
     def made(self, name: str, *kinds: str) -> Any | None:
