@@ -2,13 +2,12 @@
 
     PYTHON quantization_jobs.py TOOL SETTING CASE-FOLDER OUT.onnx
 
-The folder holds `float.onnx`, `calibration.npz` and `case.json`. Needs numpy and the tool. The last line of the output is
-one JSON object: seconds, and the peak of memory above what the process held when the tool was imported, in bytes.
+The folder holds `float.onnx`, `calibration.npz` and `case.json`. Needs numpy and the tool. The last line of the output
+is one JSON object: seconds, and the peak of memory above what the process held when the tool was imported, in bytes.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time

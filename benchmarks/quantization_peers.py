@@ -38,7 +38,8 @@ PEERS = {
         ("static any", "static native", "dynamic any", "dynamic native"),
     ),
     RUNTIME: Peer((), transformer=("default", "best", "dynamic", "dynamic best")),
-    "nncf": Peer(("nncf==3.4.0", "onnx", "onnxruntime==1.31.1")),
+    "nncf": Peer(("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1")),
+    "onnx-neural-compressor": Peer(("onnx-neural-compressor==1.0", "onnxruntime==1.31.1")),
 }
 
 

@@ -175,6 +175,7 @@ def without_dropout(value: torch.fx.Node) -> torch.fx.Node:
 
 
 def fused_activation(node: torch.fx.Node) -> str | None:
+    """Returns the name of a node's only reader if that is a clipping activation, else None."""
     users = list(node.users)
     if len(users) != 1 or not str(users[0].target).startswith(_FUSED):
         return None

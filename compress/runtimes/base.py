@@ -57,8 +57,8 @@ class Joined:
         kind: Its kind, in the runtime's word (`Add`, `PAD`).
         inputs: Tensors that go in.
         output: Tensor that leaves, behind an activation of its own.
-        values: Tensors around it, with the value of the graph whose range is that of the tensor: all that it makes, and
-            what goes in where that may be in float.
+        values: Tensors around it, each with the value of the graph that has its range: all that it makes, and what
+            goes in where that may be in float.
         activation: Name of a separate node that applies the activation, if it is one.
         moves: Whether it only moves elements, which is the same on integers and on the numbers they stand for.
     """
@@ -76,8 +76,8 @@ class Joined:
 class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
-    `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between layers
-    that may run on integers, in the order in which they run.
+    `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
+    layers that may run on integers, in the order in which they run.
     """
 
     data: bytes
@@ -170,8 +170,8 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
 def carried(joined: Sequence[Joined], made: set[str], read: set[str]) -> tuple[Joined, ...]:
     """Decides which operators between layers run on integers: those that get integers and hand them to a layer.
 
-    Anywhere else a value would be rounded for nothing. What only moves elements needs one of the two: it rounds nothing, and
-    moves a quarter of the bytes.
+    Anywhere else a value would be rounded for nothing. What only moves elements needs one of the two: it rounds
+    nothing, and moves a quarter of the bytes.
 
     Args:
         joined: In the order in which they run.

@@ -248,7 +248,8 @@ def test_an_attention_of_free_length_is_fused_where_its_mask_needs_no_repeating(
         return Lowered(data, ".onnx", ("q", "k", "v", "mask"), ("out",), ())
 
     random = np.random.default_rng(0)
-    fed = {name: random.standard_normal((2, size, 2, 4)).astype(np.float32) for name, size in zip("qkv", (3, 5, 5))}
+    sizes = {"q": 3, "k": 5, "v": 5}
+    fed = {name: random.standard_normal((2, size, 2, 4)).astype(np.float32) for name, size in sizes.items()}
     whole = {**fed, "mask": random.standard_normal((3, 5)).astype(np.float32)}
     fused = fuse(file(graph(["queries", "keys"])))
     assert operators(fused).count(OPERATOR) == 1
@@ -262,7 +263,7 @@ def test_an_attention_of_free_length_is_fused_where_its_mask_needs_no_repeating(
 
 
 def test_sums_before_a_normalisation_are_left_to_the_plain_kernel(encoder):
-    """ONNX Runtime fuses `Add` and `LayerNormalization` into a slow one when the file is opened; `Sum` it leaves alone."""
+    """When a file is opened, ONNX Runtime makes a slow operator of `Add` and `LayerNormalization`; not of `Sum`."""
     import onnxruntime
 
     model, file, ranges = encoder

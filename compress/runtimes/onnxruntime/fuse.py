@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from compress.runtimes.base import Lowered
-from compress.runtimes.onnxruntime.attention_match import Found, find
+from compress.runtimes.onnxruntime.attention_match import find
 from compress.runtimes.onnxruntime.edit import drop_unread
 from compress.runtimes.onnxruntime.view import Shape, View
 
 OPERATOR = "Attention"
-# The first opset with that operator, the version of the format that goes with it, and the opset since which a graph means the
-# same there.
+# The first opset with that operator, the version of the format that goes with it, and the opset since which a graph
+# means the same there.
 OPSET = 23
 _IR_VERSION = 11
 _SAME_SINCE = 20
@@ -66,8 +66,8 @@ def fuse(lowered: Lowered) -> Lowered:
 def _in_opset(proto: Any) -> Any:
     """Returns a copy in the opset that has attention.
 
-    Between 20 and that one only `GroupNormalization` got another meaning. onnx's converter does the rest of the cases; it
-    copies every weight more than once.
+    Between 20 and that one only `GroupNormalization` got another meaning. Other cases are left to onnx's converter,
+    which copies every weight more than once.
     """
     import onnx
 
@@ -148,8 +148,8 @@ def _flat(graph: Any, view: View, split: str, nodes: list[Any]) -> str:
 def _mask(graph: Any, view: View, mask: str, how: str, logits: Shape, nodes: list[Any], name: str) -> str:
     """The operator's mask, `[batch or 1, heads or 1, queries, keys]`; empty where the shape cannot be told.
 
-    Float is added to the logits, a boolean keeps them where it is true. ONNX Runtime repeats a mask over batch and heads by
-    itself, over queries and keys it does not.
+    Float is added to the logits, a boolean keeps them where it is true. ONNX Runtime repeats a mask over batch and
+    heads by itself, over queries and keys it does not.
     """
     from onnx import helper
 
