@@ -5,6 +5,7 @@ from __future__ import annotations
 from compress.evidence import Placement
 from compress.model.core import Model
 from compress.model.onnx_file import OnnxFile
+from compress.report.numbers import plural
 
 # What changes the order of axes, in the words of the runtimes; ONNX Runtime reorders for its blocked convolutions.
 RUN = frozenset({"Transpose", "ReorderInput", "ReorderOutput", "TRANSPOSE", "permute_copy", "transpose_copy"})
@@ -26,7 +27,7 @@ def transpositions(placement: Placement, graph: Model | OnnxFile) -> str:
         return ""
     asked = _asked(graph)
     inserted = f", {run - asked} inserted by the conversion" if run > asked else ""
-    return f"{run} transpositions run ({asked} in the graph{inserted})"
+    return f"{plural(run, 'transposition')} at every call ({asked} in the graph{inserted})"
 
 
 def _asked(graph: Model | OnnxFile) -> int:
