@@ -60,6 +60,7 @@ class Target(Strict):
     64-bit CPU, else a name of `compress.processors`. On x86 without a dot-product instruction ONNX Runtime's int8 sums
     can saturate: where that may be, it uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and
     takes no times; the host `ssh` is the machine that the table `[ssh]` names.
+    `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     """
 
     schema_: int = Field(alias="schema")
@@ -69,6 +70,7 @@ class Target(Strict):
     host: Literal["local", "emulated", "ssh"] = "local"
     threads: int = Field(default=1, ge=1, le=256)
     cpu: str = "any"
+    fusion: bool = True
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()

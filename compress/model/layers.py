@@ -100,8 +100,8 @@ def layers(model: Model) -> tuple[Layer, ...]:
                 node=node.name,
                 weight=weight,
                 bias=_held(node, at_bias, held) if at_bias is not None else None,
-                input=_source(value).name,
-                fused=_fused(node),
+                input=without_dropout(value).name,
+                fused=fused_activation(node),
                 shape=tuple(int(size) for size in tensors[weight].shape),
             )
         )
@@ -176,14 +176,15 @@ def _held(node: torch.fx.Node, index: int, held: dict[str, str]) -> str | None:
     return held.get(argument.name) if isinstance(argument, torch.fx.Node) else None
 
 
-def _source(value: torch.fx.Node) -> torch.fx.Node:
+def without_dropout(value: torch.fx.Node) -> torch.fx.Node:
     """What a value is before dropouts, which do nothing in eval form: converters drop them and fold past them."""
     while str(value.target).startswith("aten.dropout.") and isinstance(value.args[0], torch.fx.Node):
         value = value.args[0]
     return value
 
 
-def _fused(node: torch.fx.Node) -> str | None:
+def fused_activation(node: torch.fx.Node) -> str | None:
+    """Returns the name of a node's only reader if that is a clipping activation, else None."""
     users = list(node.users)
     if len(users) != 1 or not str(users[0].target).startswith(_FUSED):
         return None

@@ -49,10 +49,35 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """An operator without a weight that runs on integers where what stands before and behind it does.
+
+    Attributes:
+        node: Its name in the file.
+        kind: Its kind, in the runtime's word (`Add`, `PAD`).
+        inputs: Tensors that go in.
+        output: Tensor that leaves, behind an activation of its own.
+        values: Tensors around it, each with the value of the graph that has its range: all that it makes, and what
+            goes in where that may be in float.
+        activation: Name of a separate node that applies the activation, if it is one.
+        moves: Whether it only moves elements, which is the same on integers and on the numbers they stand for.
+    """
+
+    node: str
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    values: tuple[tuple[str, str], ...]
+    activation: str | None = None
+    moves: bool = False
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
-    `missing` gives, for each layer that could not be found in the file, why.
+    `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
+    layers that may run on integers, in the order in which they run.
     """
 
     data: bytes
@@ -63,6 +88,7 @@ class Lowered:
     missing: tuple[tuple[Layer, str], ...] = ()
     outcomes: tuple[LayerOutcome, ...] = ()
     notes: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
 
 class Runtime(Protocol):
@@ -139,6 +165,34 @@ def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> 
             "remove it from schemes, or change its include and exclude patterns.",
         )
     return result, reasons
+
+
+def carried(joined: Sequence[Joined], made: set[str], read: set[str]) -> tuple[Joined, ...]:
+    """Decides which operators between layers run on integers: those that get integers and hand them to a layer.
+
+    Anywhere else a value would be rounded for nothing. What only moves elements needs one of the two: it rounds
+    nothing, and moves a quarter of the bytes.
+
+    Args:
+        joined: In the order in which they run.
+        made: Tensors that quantized layers give as integers.
+        read: Tensors that quantized layers read as integers.
+    """
+    fed = set(made)
+    for item in joined:
+        if fed.issuperset(item.inputs):
+            fed.add(item.output)
+    wanted, chosen = set(read), set()
+    for item in reversed(joined):
+        if item.output in wanted and (item.moves or fed.issuperset(item.inputs)):
+            chosen.add(item)
+            wanted.update(item.inputs)
+    integers = made | {item.output for item in chosen}
+    for item in joined:
+        if item.moves and integers.issuperset(item.inputs):
+            chosen.add(item)
+            integers.add(item.output)
+    return tuple(item for item in joined if item in chosen)
 
 
 def matched(lowered: Lowered, scheme: QuantScheme) -> dict[str, str]:

@@ -30,8 +30,8 @@ DTYPES = {
 
 # Operators whose work is a product with weights; the fused forms are ONNX Runtime's own. Those of the second line
 # may also multiply two activations, as attention does.
-WEIGHTED = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "Attention", "LSTM", "GRU", "RNN"}
-PRODUCTS = {"MatMul", "FusedMatMul", "TransposeMatMul"}
+WEIGHTED = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "LSTM", "GRU", "RNN"}
+PRODUCTS = {"MatMul", "FusedMatMul", "TransposeMatMul", "Attention"}
 
 
 class OnnxRuntimeSession(BaseSession):

@@ -158,6 +158,7 @@ def quantize(
         cpu=target.cpu,
         # What `native` means differs from machine to machine.
         careful=adds_in_16_bits(target.cpu),
+        fusion=target.fusion,
         runtime=target.runtime,
         versions=versions(target.runtime),
     )

@@ -41,6 +41,7 @@ from compress.workflow.as_file import RUNTIME, ask
 from compress.workflow.build import Built
 from compress.workflow.certify import certify, claimed
 from compress.workflow.holdout import Holdout
+from compress.workflow.layouts import transpositions
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 from compress.workflow.review import review_candidate
@@ -150,7 +151,7 @@ def measure_target(
     )
 
 
-def _artifact(item: Built, site: Site) -> ArtifactInfo | None:
+def _artifact(item: Built, site: Site, *notes: str) -> ArtifactInfo | None:
     if item.lowered is None:
         return None
     return ArtifactInfo(
@@ -162,7 +163,7 @@ def _artifact(item: Built, site: Site) -> ArtifactInfo | None:
         inputs=item.lowered.inputs,
         outputs=item.lowered.outputs,
         layers=item.lowered.outcomes,
-        notes=item.lowered.notes,
+        notes=(*item.lowered.notes, *(note for note in notes if note)),
     )
 
 
@@ -209,12 +210,13 @@ def _judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], 
             seed=recipe.seed,
             where=f"{site.target.name}: {item.scheme}: output {question.output!r}",
         )
+    placement = _placement(item, site)
     return Candidate(
         scheme=item.scheme,
-        artifact=_artifact(item, site),
+        artifact=_artifact(item, site, transpositions(placement, item.graph)),
         metrics=tuple(metrics),
         parity=found,
-        placement=_placement(item, site),
+        placement=placement,
     )
 
 

@@ -125,10 +125,29 @@ def scalars() -> nn.Module:
     return module
 
 
+class Residual(nn.Module):
+    """Sums of branches: one behind the other, one behind an activation, one that only a pooling reads; strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.first, self.second, self.last = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.down = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.stem(x))
+        x = x + self.first(x)
+        x = F.relu(x + self.second(x))
+        x = self.down(x)
+        return self.head((x + self.last(x)).mean((2, 3)))
+
+
 CORNERS: dict[str, tuple[Callable[[], nn.Module], str, Callable[[np.random.Generator, int], Any]]] = {
     "shared": (lambda: built(Shared), "x", raw_rows),
     "dead": (dead, "x", normal(3, 6, 6)),
     "shapes": (lambda: built(Shapes), "x", normal(3, 10, 10)),
+    "residual": (lambda: built(Residual), "x", normal(3, 16, 16)),
     "encoder": (lambda: built(Encoder), "x", normal(5, 16)),
     "scalars": (scalars, "tensor_5", normal(2)),
 }

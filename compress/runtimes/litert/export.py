@@ -15,6 +15,7 @@ from compress.model.layers import NORMALIZED, Layer, layers, norm_scales
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
+from compress.runtimes.litert.joined import find_joined
 from compress.runtimes.quiet import quiet
 
 
@@ -41,29 +42,28 @@ def export(model: Model) -> Lowered:
     found, missing = _place(model, flat)
     _name_tensors(flat, {position: match.layer.name for position, match in found.items()})
     graph = flat.subgraphs[0]
-    placed = []
+    placed = {}
     for position, match in found.items():
         operator = graph.operators[position]
         name, at = WEIGHTED[code(flat, operator)]
         at_input = 1 - at if name in LOOK_UPS else 0
-        placed.append(
-            Placed(
-                layer=match.layer,
-                node=name,
-                input=text(graph.tensors[operator.inputs[at_input]].name),
-                output=text(graph.tensors[operator.outputs[0]].name),
-                fused=fused_activation(operator),
-                gain=match.gain,
-                reads=match.reads,
-            )
+        placed[position] = Placed(
+            layer=match.layer,
+            node=name,
+            input=text(graph.tensors[operator.inputs[at_input]].name),
+            output=text(graph.tensors[operator.outputs[0]].name),
+            fused=fused_activation(operator),
+            gain=match.gain,
+            reads=match.reads,
         )
     return Lowered(
         data=write(flat),
         suffix=".tflite",
         inputs=tuple(item.name for item in model.signature.inputs),
         outputs=tuple(item.name for item in model.signature.outputs),
-        placed=tuple(placed),
+        placed=tuple(placed.values()),
         missing=missing,
+        joined=find_joined(model, flat, placed),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from compress.errors import InternalError, LoweringError
 from compress.model.layers import MULTIPLYING
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed, chosen, outcomes
+from compress.runtimes.base import Joined, Lowered, Placed, carried, chosen, outcomes
 from compress.runtimes.calibrate import Ranges
 from compress.runtimes.litert.bias import fit_biases
 from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, WEIGHTED, code, read, text, write
@@ -23,7 +24,7 @@ _KERNELS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
 
 
 def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
-    """Realises a scheme, on convolutions and fully connected layers only.
+    """Realises a scheme, on convolutions, fully connected layers, and what stands between convolutions.
 
     A whole-graph static scheme and the quantizer's own calibration loop are not used: over many rows they gave
     outputs close to constant. Its integer kernels give the same answers on every CPU, so `target.cpu` changes nothing.
@@ -47,7 +48,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
         raise InternalError("static quantization without ranges", "")
     try:
         with quiet():
-            data = _run(lowered.data, done, scheme, ranges)
+            data = _run(lowered.data, done, _carried(lowered, done), scheme, ranges)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise LoweringError(
             f"LiteRT's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
@@ -73,7 +74,15 @@ def _notes(scheme: QuantScheme, ranges: Ranges | None) -> tuple[str, ...]:
     return (f"weights int8 per {scheme.granularity}", f"activations int8, {found}")
 
 
-def _run(data: bytes, done: list[Placed], scheme: QuantScheme, ranges: Ranges | None) -> bytes:
+def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
+    """What runs on integers between convolutions."""
+    made = {item.output for item in done if "conv" in item.layer.operator}
+    return carried(lowered.joined, made, {item.input for item in done})
+
+
+def _run(
+    data: bytes, done: list[Placed], joined: Sequence[Joined], scheme: QuantScheme, ranges: Ranges | None
+) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -93,10 +102,14 @@ def _run(data: bytes, done: list[Placed], scheme: QuantScheme, ranges: Ranges | 
             engine.add_static_config(scope, kind, 8, 8, weight_granularity=granularity)
     if scheme.activations != "static" or ranges is None:
         return bytes(engine.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model or b"")
+    for between in joined:
+        scope = f"^{re.escape(between.output)};$"
+        kind = getattr(qtyping.TFLOperationName, between.kind)
+        engine.add_static_config(scope, kind, 8, 8, weight_granularity=granularity)
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         engine.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
     result = engine.quantize(
-        _ranges_by_tensor(data, done, ranges), enable_progress_bar=False, enable_progress_report=False
+        _ranges_by_tensor(data, done, joined, ranges), enable_progress_bar=False, enable_progress_report=False
     )
     return fit_biases(_read_outputs(bytes(result.quantized_model or b""), data), data)
 
@@ -135,7 +148,9 @@ def _half(qtyping: Any) -> Any:
     )
 
 
-def _ranges_by_tensor(data: bytes, done: list[Placed], ranges: Ranges) -> dict[str, dict[str, Any]]:
+def _ranges_by_tensor(
+    data: bytes, done: list[Placed], joined: Sequence[Joined], ranges: Ranges
+) -> dict[str, dict[str, Any]]:
     """Our ranges under the file's tensor names; a tensor that two layers touch covers both."""
     shapes = {text(tensor.name): len(tensor.shape) for tensor in read(data).subgraphs[0].tensors}
     merged: dict[str, tuple[float, float]] = {}
@@ -147,6 +162,7 @@ def _ranges_by_tensor(data: bytes, done: list[Placed], ranges: Ranges) -> dict[s
         ):
             old_low, old_high = merged.get(name, (new_low, new_high))
             merged[name] = (min(old_low, new_low), max(old_high, new_high))
+    merged |= {tensor: ranges.of(value) for between in joined for tensor, value in between.values}
     return {
         name: {
             "min": np.full((1,) * shapes[name], low, np.float32),

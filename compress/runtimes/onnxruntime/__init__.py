@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a file can be inspected without torch
@@ -34,7 +35,10 @@ class OnnxRuntime:
         return take(model)
 
     def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
-        """Returns the file with the scheme realised."""
+        """Returns the file with the scheme realised, and attention fused where the target allows it."""
+        from compress.runtimes.onnxruntime.fuse import fuse
         from compress.runtimes.onnxruntime.quantize import quantize
 
-        return quantize(lowered, scheme, ranges, target)
+        fused = fuse(lowered) if target.fusion else lowered
+        made = quantize(fused, scheme, ranges, target)
+        return replace(made, notes=(*made.notes, *fused.notes[len(lowered.notes) :]))

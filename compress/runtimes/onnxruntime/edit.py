@@ -90,6 +90,32 @@ def keep_float_readers(proto: Any, quantized: Iterable[str], tensors: Iterable[s
                 node.input[:] = [tensor if name == dequantized else name for name in node.input]
 
 
+def drop_unread(graph: Any) -> None:
+    """Takes out the nodes, and the constants, whose values nobody reads."""
+    needed = {item.name for item in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if not needed.intersection(node.output):
+            del graph.node[index]
+            continue
+        needed.update(node.input)
+        for inner in _inside(node):
+            needed |= _read(inner)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+
+
+def _read(graph: Any) -> set[str]:
+    """Every name that a graph inside a node, and those inside it, read."""
+    names = {item.name for item in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for inner in _inside(node):
+            names |= _read(inner)
+    return names
+
+
 def _transposes(node: Any, weight: str) -> bool:
     given = {item.name: item for item in node.attribute}
     return (

@@ -15,6 +15,7 @@ from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.onnxruntime.attention import translations
 from compress.runtimes.onnxruntime.edit import name_outside
+from compress.runtimes.onnxruntime.joined import find_joined
 from compress.runtimes.quiet import quiet
 
 OPSET = 20
@@ -65,6 +66,7 @@ def export(model: Model) -> Lowered:
         outputs=outputs,
         placed=placed,
         missing=missing,
+        joined=find_joined(model, proto.graph, placed),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from compress.model.layers import MULTIPLYING
 from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed, chosen, matched, outcomes
+from compress.runtimes.base import Joined, Lowered, Placed, carried, chosen, matched, outcomes
 from compress.runtimes.calibrate import Ranges
 from compress.runtimes.onnxruntime.edit import keep_float_readers, separate_weights, share_transposed
 from compress.runtimes.quiet import quiet
@@ -57,7 +57,8 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
         if scheme.activations == "static":
             if ranges is None:
                 raise InternalError("static quantization without ranges", "")
-            data = _static(lowered.data, done, ranges, scheme.granularity == "channel", seven_bits)
+            joined = _carried(lowered, done)
+            data = _static(lowered.data, done, joined, ranges, scheme.granularity == "channel", seven_bits)
         else:
             data = _dynamic(lowered.data, done, scheme.granularity == "channel", seven_bits)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
@@ -112,7 +113,15 @@ def _without(
     return kept
 
 
-def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, seven_bits: bool) -> bytes:
+def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
+    """What runs on integers between convolutions; products hand on float."""
+    made = {item.output for item in done if "conv" in item.layer.operator}
+    return carried(lowered.joined, made, {item.input for item in done})
+
+
+def _static(
+    data: bytes, done: list[Placed], joined: Sequence[Joined], ranges: Ranges, per_channel: bool, seven_bits: bool
+) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
@@ -135,6 +144,10 @@ def _static(data: bytes, done: list[Placed], ranges: Ranges, per_channel: bool, 
             output = next(node.output[0] for node in proto.graph.node if node.name == item.node)
             found[output] = ranges.of(item.layer.node)
             behind |= {output, item.output}
+    for between in joined:
+        nodes += [name for name in (between.node, between.activation) if name]
+        found |= {tensor: ranges.of(value) for tensor, value in between.values}
+        behind |= {tensor for tensor, _ in between.values}
     _state_types(proto.graph, found)
     with quiet():
         quantizer = QDQQuantizer(

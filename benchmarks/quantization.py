@@ -1,0 +1,198 @@
+"""int8 files of this project beside those of other tools: latency, quality, size, and what making them cost.
+
+    python benchmarks/quantization.py --envs ~/peers --install       # everything: hours, and gigabytes of packages
+    python benchmarks/quantization.py --tools edge-compress,onnxruntime --cases credit
+    python benchmarks/quantization.py --quick                        # few rows and pairs, to try it; writes no table
+
+Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime, with one
+thread, in fresh processes in turns. A tool that does not install or fails stands in the table with its reason. Figures
+are kept in quantization.json, case by case, so that a case can be measured again alone; quantization.md is written
+from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from quantization_cases import SOURCES, Case
+from quantization_peers import PEERS, RUNTIME, PeerError, install, quantize
+from quantization_table import render
+
+from compress.bench import BenchItem, measure, run_outputs
+from compress.bench.environment import environment
+from compress.errors import CompressError
+from compress.evaluate.parity import parity
+from compress.evaluate.tasks import compare_task
+from compress.evidence import Metric
+from compress.hosts.local import LocalHost
+from compress.runtimes.onnxruntime import OnnxRuntime
+from compress.store.atomic import write_atomic
+from compress.worker.arrays import write_arrays
+
+HERE = Path(__file__).resolve().parent
+DATA, TABLE = HERE / "quantization.json", HERE / "quantization.md"
+FLOAT = "float32"
+CALIBRATION_ROWS = 256
+TIMEOUT_S = 1800.0
+
+
+def main() -> int:
+    """Measures the cases that are asked for; returns the exit code."""
+    options = _options()
+    if options.install:
+        for name in options.tools:
+            _try_install(name, options.envs)
+    kept: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
+    for name in options.cases:
+        print(f"{name}: preparing", flush=True)
+        try:
+            kept[name] = _case(name, options)
+        except (OSError, CompressError) as error:
+            print(f"{name}: skipped: {error}", file=sys.stderr)
+            continue
+        if not options.quick:
+            write_atomic(DATA, json.dumps(kept, indent=1, sort_keys=True).encode() + b"\n")
+            write_atomic(TABLE, render(kept).encode())
+    print(render({name: kept[name] for name in options.cases if name in kept}))
+    return 0
+
+
+def _try_install(name: str, envs: Path) -> None:
+    try:
+        envs.mkdir(parents=True, exist_ok=True)
+        install(name, envs)
+    except PeerError as error:
+        (envs / f"{name}.failed").write_text(str(error))
+        print(f"{name}: {error}", file=sys.stderr)
+
+
+def _case(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything of one case."""
+    source = SOURCES[name]
+    scale = 10 if options.quick else 1
+    case = source.load(CALIBRATION_ROWS // scale, source.rows // scale)
+    with tempfile.TemporaryDirectory(prefix="edge-compress-") as scratch:
+        folder = Path(scratch)
+        (folder / "float.onnx").write_bytes(OnnxRuntime().lower(case.model).data)
+        write_arrays(folder / "calibration.npz", case.calibration)
+        (folder / "case.json").write_text(json.dumps({"name": name, "transformer": source.transformer}))
+        files = {FLOAT: folder / "float.onnx"}
+        made: dict[str, dict[str, Any]] = {FLOAT: {"bytes": files[FLOAT].stat().st_size}}
+        for tool in options.tools:
+            for setting in PEERS[tool].settings(source.transformer):
+                label = f"{tool}, {setting}"
+                out = folder / f"{tool}.{setting.replace(' ', '-')}.onnx"
+                print(f"{name}: {label}", flush=True)
+                try:
+                    figures = json.loads(quantize(tool, setting, folder, out, options.envs, TIMEOUT_S))
+                    made[label] = {**figures, "bytes": out.stat().st_size}
+                    files[label] = out
+                except PeerError as error:
+                    made[label] = {"error": _reason(tool, error, options.envs)}
+        _add_quality(case, files, made)
+        _add_latency(case, files, made, folder, options)
+    machine = environment(("onnxruntime", "onnx", "numpy")).machine
+    return {
+        "title": source.title,
+        "rows": {"calibration": _rows(case.calibration), "test": _rows(case.test)},
+        "labelled": case.labels is not None,
+        "cpu": f"{machine['cpu']} ({', '.join(machine['features'])}), {machine['cores']} cores",
+        "tools": made,
+    }
+
+
+def _reason(tool: str, error: PeerError, envs: Path) -> str:
+    failed = envs / f"{tool}.failed"
+    return failed.read_text() if failed.exists() and not (envs / tool).exists() else str(error)
+
+
+def _rows(arrays: Any) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def _add_quality(case: Case, files: dict[str, Path], made: dict[str, dict[str, Any]]) -> None:
+    """Scores every file on the test rows; one that fails, or whose answers are no numbers, gets that as its error."""
+    baseline: Any = None
+    for label, path in list(files.items()):
+        try:
+            answers = run_outputs(LocalHost(), RUNTIME, path, case.test, threads=1, batch=32, timeout_s=TIMEOUT_S)
+            scores = next(iter(answers.values())) if case.output not in answers else answers[case.output]
+            baseline = scores if baseline is None else baseline
+            labels = case.labels if case.labels is not None else baseline.argmax(axis=-1)
+            metric = _primary(case, labels, baseline, scores)
+            found = parity({case.output: baseline}, {case.output: scores}, name=FLOAT, decisions={})[0]
+        except CompressError as error:
+            made[label]["error"] = error.message
+            del files[label]
+            continue
+        interval = metric.interval
+        made[label] |= {
+            "metric": metric.name,
+            "quality": metric.value,
+            "difference": metric.difference,
+            "interval": [interval.low, interval.high] if interval else None,
+            "sqnr_db": found.sqnr_db,
+        }
+
+
+def _primary(case: Case, labels: Any, baseline: Any, scores: Any) -> Metric:
+    found = compare_task(
+        case.task, labels, baseline, scores, task="", link=case.link, cutoff=0.5, resamples=1000, seed=0, where="scores"
+    )
+    return next(item for item in found if item.primary)
+
+
+def _add_latency(
+    case: Case, files: dict[str, Path], made: dict[str, dict[str, Any]], folder: Path, options: argparse.Namespace
+) -> None:
+    """Times all files in turns, one row a call."""
+    write_arrays(folder / "row.npz", {name: array[:1] for name, array in case.test.items()})
+    results = measure(
+        LocalHost(),
+        [BenchItem(label, RUNTIME, path) for label, path in files.items()],
+        folder / "row.npz",
+        threads=1,
+        batch=1,
+        seconds=0.1 if options.quick else 0.5,
+        pairs=5 if options.quick else options.pairs,
+        max_pairs=5 if options.quick else options.pairs,
+        tolerance=0.02,
+        seed=0,
+        timeout_s=TIMEOUT_S,
+    )
+    for label, result in results.items():
+        if result.latency is None:
+            made[label]["error"] = result.error
+            continue
+        made[label]["ms"] = result.latency.median_ms
+        ratio = result.latency.comparison
+        if ratio is not None:
+            made[label]["ratio"] = [ratio.ratio, ratio.interval.low, ratio.interval.high]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", type=Path, default=HERE / ".peers", help="where the tools' environments are")
+    parser.add_argument("--install", action="store_true", help="make the environments that are missing")
+    parser.add_argument("--tools", default=",".join(PEERS), help=f"of: {', '.join(PEERS)}")
+    parser.add_argument("--cases", default=",".join(SOURCES), help=f"of: {', '.join(SOURCES)}")
+    parser.add_argument("--pairs", type=int, default=15, help="processes a file")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows and few pairs; writes no table")
+    options = parser.parse_args()
+    for key, known in (("tools", PEERS), ("cases", SOURCES)):
+        names = [name.strip() for name in getattr(options, key).split(",") if name.strip()]
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            parser.error(f"--{key}: unknown: {', '.join(unknown) or 'nothing is named'}")
+        setattr(options, key, names)
+    options.envs = options.envs.expanduser()
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

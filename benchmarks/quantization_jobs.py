@@ -1,0 +1,154 @@
+"""Quantizes one file with one tool, in that tool's own environment, and says what it cost.
+
+    PYTHON quantization_jobs.py TOOL SETTING CASE-FOLDER OUT.onnx
+
+The folder holds `float.onnx`, `calibration.npz` and `case.json`. Needs numpy and the tool. The last line of the output
+is one JSON object: seconds, and the peak of memory above what the process held when the tool was imported, in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done.
+
+    Attributes:
+        setting: `default`: the tool's documented defaults for static quantization; `best`: its documented settings for
+            int8 on such a processor; `dynamic`: ranges found at run time, where the tool has it.
+        model: The float32 file.
+        out: Where the int8 file goes.
+        rows: Calibration rows by input, `[rows, ...]`.
+        transformer: Whether it is one.
+    """
+
+    setting: str
+    model: Path
+    out: Path
+    rows: dict[str, Any]
+    transformer: bool
+
+    @property
+    def best(self) -> bool:
+        """Whether the tool's best settings are asked for."""
+        return self.setting == "best"
+
+    def feeds(self) -> Iterator[dict[str, Any]]:
+        """One row at a time, as the tools' own examples feed them."""
+        for index in range(len(next(iter(self.rows.values())))):
+            yield {name: array[index : index + 1] for name, array in self.rows.items()}
+
+
+Prepared = Callable[[], None]
+
+
+def _onnxruntime(task: Task) -> Prepared:
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = task.feeds()
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+    def run() -> None:
+        prepared = task.out.with_suffix(".prepared.onnx")
+        quant_pre_process(task.model, prepared, skip_symbolic_shape=True)
+        if task.setting == "dynamic":
+            quantize_dynamic(prepared, task.out)
+        elif task.setting == "dynamic best":
+            optimize_model(str(task.model), "bert", opt_level=0).save_model_to_file(str(prepared))
+            quantize_dynamic(prepared, task.out, per_channel=True, extra_options={"DefaultTensorType": 1})
+        elif task.best:
+            quantize_static(prepared, task.out, Reader(), per_channel=True, activation_type=QuantType.QUInt8)
+        else:
+            quantize_static(prepared, task.out, Reader())
+
+    return run
+
+
+def _nncf(task: Task) -> Prepared:
+    import nncf
+    import onnx
+
+    def run() -> None:
+        rows = list(task.feeds())
+        settings: dict[str, Any] = {"subset_size": len(rows)}
+        if task.best:
+            settings |= {"preset": nncf.QuantizationPreset.MIXED, "fast_bias_correction": False}
+            settings |= {"model_type": nncf.ModelType.TRANSFORMER} if task.transformer else {}
+        onnx.save(nncf.quantize(onnx.load(task.model), nncf.Dataset(rows), **settings), task.out)
+
+    return run
+
+
+def _edge_compress(task: Task) -> Prepared:
+    """Ours: the graph is calibrated in torch, the float32 file is quantized; making both is no part of it."""
+    sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+    from quantization_cases import SOURCES
+
+    from compress.recipe import BUILTIN_SCHEMES
+    from compress.runtimes.calibrate import calibrate
+    from compress.runtimes.onnxruntime import OnnxRuntime
+    from compress.target import Target
+
+    name = json.loads((task.model.parent / "case.json").read_text())["name"]
+    model = SOURCES[name].load(1, 1).model
+    kind, _, cpu = task.setting.partition(" ")
+    engine, scheme = OnnxRuntime(), BUILTIN_SCHEMES[f"int8-{kind}"]
+    lowered = engine.lower(model)
+    target = Target.model_validate({"schema": 1, "runtime": "onnxruntime", "cpu": cpu or "any"})
+
+    def run() -> None:
+        size = 32
+        count = len(next(iter(task.rows.values())))
+        batches = ({n: array[at : at + size] for n, array in task.rows.items()} for at in range(0, count, size))
+        ranges = calibrate(model, batches) if kind == "static" else None
+        task.out.write_bytes(engine.quantize(lowered, scheme, ranges, target).data)
+
+    return run
+
+
+TOOLS: dict[str, Callable[[Task], Prepared]] = {
+    "edge-compress": _edge_compress,
+    "onnxruntime": _onnxruntime,
+    "nncf": _nncf,
+}
+
+
+def main() -> int:
+    """Does the job; prints its figures."""
+    tool, setting, folder, out = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+    with np.load(folder / "calibration.npz") as file:
+        rows = {name: file[name] for name in file.files}
+    transformer = bool(json.loads((folder / "case.json").read_text())["transformer"])
+    run = TOOLS[tool](Task(setting, folder / "float.onnx", out, rows, transformer))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory starts anew
+    before = _kilobytes("VmRSS")
+    start = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "peak_bytes": 1024 * max(0, _kilobytes("VmHWM") - before)}))
+    return 0
+
+
+def _kilobytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
