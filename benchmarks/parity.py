@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from compress.evidence import Parity
 from compress.hosts import Host, open_host
 from compress.hosts.calls import run_outputs
 from compress.hosts.local import LocalHost
+from compress.processors import emulated
 from compress.recipe import load_recipe
 from compress.report.markdown_text import table
 from compress.report.places import difference
@@ -32,7 +33,7 @@ from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
 from compress.workflow.build import Built, Models, build_models, build_target
-from compress.workflow.certify import BATCH, spread
+from compress.workflow.certify import spread
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.plan import load_rows, make_plan, versions
 from compress.workflow.progress import Silent
@@ -40,31 +41,32 @@ from compress.workflow.progress import Silent
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"credit": "examples/credit_default/recipe.toml", "fashion": "examples/fashion_items/recipe.toml"}
 SCHEMES = ("float32", "int8-static", "int8-dynamic")
-PROCESSORS = ("haswell", "sandy-bridge", "cortex-a76", "cortex-a53")
-HEADINGS = ("model", "file", "weights", "here, against the graph", *PROCESSORS)
+PROCESSORS = ("haswell", "cortex-a76", "cortex-a53")
+HEADINGS = ("model", "file", "weights", "here, against the graph")
 TIMEOUT_S = 3600
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=300, help="test rows a file is asked (300)")
+    parser.add_argument("--rows", type=int, default=200, help="test rows a file is asked (200)")
+    parser.add_argument("--processors", nargs="+", default=PROCESSORS, choices=[item.name for item in emulated()])
     parser.add_argument("--model", choices=MODELS, action="append", help="only this model")
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache/parity", help="finished steps")
     parser.add_argument("--write", type=Path, help="write the table here")
     given = parser.parse_args()
     rows = []
     for name in given.model or MODELS:
-        for row in _model(name, given.rows, Cache(given.cache)):
+        for row in _model(name, given.rows, given.processors, Cache(given.cache)):
             rows.append(row)
             print(" | ".join(row), flush=True)
-    text = _page(rows, given.rows)
+    text = _page(rows, given.rows, given.processors)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
     else:
         print(text)
 
 
-def _model(name: str, count: int, cache: Cache) -> Iterator[tuple[str, ...]]:
+def _model(name: str, count: int, processors: Sequence[str], cache: Cache) -> Iterator[tuple[str, ...]]:
     path = ROOT / MODELS[name]
     recipe = load_recipe(path).model_copy(update={"schemes": SCHEMES, "explain": None})
     plan = make_plan(recipe, path.parent, str(path))
@@ -84,12 +86,18 @@ def _model(name: str, count: int, cache: Cache) -> Iterator[tuple[str, ...]]:
                 bits = "float" if item.precision == "float" else "8 bits"
                 if target.runtime == "onnxruntime" and item.precision == "int8" and cpu == "any":
                     bits = "7 bits"
-                cells = _cells(item, target, models, holdout, count, cache)
+                cells = _cells(item, target, models, holdout, count, processors, cache)
                 yield (name, f"{target.runtime} {item.scheme}", bits, *cells)
 
 
 def _cells(
-    item: Built, target: Target, models: Models, holdout: Holdout, count: int, cache: Cache
+    item: Built,
+    target: Target,
+    models: Models,
+    holdout: Holdout,
+    count: int,
+    processors: Sequence[str],
+    cache: Cache,
 ) -> Iterator[str]:
     chosen = spread(holdout.parity_rows, count)
     inputs = {name: np.ascontiguousarray(array[chosen]) for name, array in holdout.inputs.items()}
@@ -97,19 +105,17 @@ def _cells(
     rows = hashlib.sha256(chosen.tobytes() + holdout.fingerprint.encode()).hexdigest()
 
     def ask(host: Host) -> dict[str, np.ndarray]:
-        step = key(
-            "answers", artifact=item.sha, machine=host.machine, rows=rows, versions=versions(target.runtime)
-        )
+        step = key("answers", artifact=item.sha, machine=host.machine, rows=rows, versions=versions(target.runtime))
         kept = kept_arrays(cache, step)
         if kept is None:
             path = cache.path(item.sha)
-            kept = run_outputs(host, target.runtime, path, inputs, threads=1, batch=BATCH, timeout_s=TIMEOUT_S)
+            kept = run_outputs(host, target.runtime, path, inputs, threads=1, batch=1, timeout_s=TIMEOUT_S)
             keep_arrays(cache, step, kept)
         return kept
 
     here = ask(LocalHost())
     yield _cell(parity(models.compressed.run(inputs), here, name="graph", decisions=decisions))
-    for cpu in PROCESSORS:
+    for cpu in processors:
         place = _place(target.runtime, cpu)
         try:
             yield _cell(parity(here, ask(open_host(place)), name="local", decisions=decisions, place=cpu))
@@ -122,28 +128,28 @@ def _place(runtime: str, cpu: str) -> Target:
 
 
 def _cell(found: tuple[Parity, ...]) -> str:
-    return "; ".join(
-        difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found
-    )
+    return "; ".join(difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found)
 
 
-def _page(rows: list[tuple[str, ...]], count: int) -> str:
+def _page(rows: list[tuple[str, ...]], count: int, processors: Sequence[str]) -> str:
     machine = environment(()).machine
     runtimes = {name: version for key in ("onnxruntime", "litert") for name, version in versions(key).items()}
     packages = ", ".join(f"{name} {runtimes[name]}" for name in ("onnxruntime", "ai-edge-litert"))
+    chosen = "" if tuple(processors) == PROCESSORS else f" --processors {' '.join(processors)}"
     emulator = open_host(_place("litert", "haswell")).machine
     return f"""# The same files on other processors
 
 ```
-python benchmarks/parity.py --rows {count} --write benchmarks/parity.md
+python benchmarks/parity.py --rows {count}{chosen} --write benchmarks/parity.md
 ```
 
-Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test rows that are decided otherwise.
-"Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared with the graph that the file was made from; every other column is
-the same file on the same rows, compared with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")});
-{packages}. A file that is the same for any processor and for those with a dot product stands once.
+Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test
+rows that are decided otherwise. "Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared
+with the graph that the file was made from; every other column is the same file on the same rows, one a call, compared
+with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")}); {packages}.
+A file that is the same for any processor and for those with a dot product stands once.
 
-{table(HEADINGS, rows)}
+{table((*HEADINGS, *processors), rows)}
 """
 
 
