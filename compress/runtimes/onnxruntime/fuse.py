@@ -120,7 +120,7 @@ def _fused(graph: Any, view: View, softmax: Any, masks: dict[tuple[str, str, Sha
                 return "its mask has a shape that cannot be told"
             masks[kind] = mask
         inputs.append(masks[kind])
-    fields = {"q_num_heads": heads, "kv_num_heads": heads, "scale": found.scale}
+    fields: dict[str, Any] = {"q_num_heads": heads, "kv_num_heads": heads, "scale": found.scale}
     nodes.append(helper.make_node(OPERATOR, inputs, [whole], name=f"{name}.attention", **fields))
     at = list(graph.node).index(found.joined)
     graph.node.remove(found.joined)

@@ -88,7 +88,7 @@ def attribute(node: Any, name: str, default: Any = None) -> Any:
 
 def permutes(node: Any, order: Sequence[int]) -> bool:
     """Whether a `Transpose` has this order."""
-    return attribute(node, "perm") == list(order)
+    return bool(attribute(node, "perm") == list(order))
 
 
 def _shape(shape: Any) -> Shape:
