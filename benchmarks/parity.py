@@ -105,7 +105,9 @@ def _cells(
     rows = hashlib.sha256(chosen.tobytes() + holdout.fingerprint.encode()).hexdigest()
 
     def ask(host: Host) -> dict[str, np.ndarray]:
-        step = key("answers", artifact=item.sha, machine=host.machine, rows=rows, versions=versions(target.runtime))
+        # What a file answers hangs on the runtime, not on this program.
+        packages = {name: version for name, version in versions(target.runtime).items() if name != "edge-compress"}
+        step = key("answers", artifact=item.sha, machine=host.machine, rows=rows, versions=packages)
         kept = kept_arrays(cache, step)
         if kept is None:
             path = cache.path(item.sha)
