@@ -101,7 +101,7 @@ def _edge_compress(task: Task) -> Prepared:
     from quantization_cases import SOURCES
 
     from compress.recipe import BUILTIN_SCHEMES
-    from compress.runtimes.calibrate import calibrate
+    from compress.calibrate import calibrate
     from compress.runtimes.onnxruntime import OnnxRuntime
     from compress.target import Target
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import calibrate
+from compress.calibrate import calibrate
 from compress.runtimes.onnxruntime.edit import drop_unread
 from compress.runtimes.onnxruntime.fuse import OPERATOR, OPSET, fuse
 from compress.target import Target

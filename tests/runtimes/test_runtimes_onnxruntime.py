@@ -9,9 +9,9 @@ from tiny_models import answers, built, engine, exported, normal, sqnr_db, targe
 from torch import nn
 from torch.nn import functional as F
 
+from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.calibrate import calibrate
 from compress.runtimes.onnxruntime.edit import name_outside, share_transposed
 
 STATIC, DYNAMIC, FLOAT16 = (BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16"))
