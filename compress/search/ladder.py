@@ -34,6 +34,7 @@ class Trial:
 class Score:
     """How a trial did on rows that are not test rows.
 
+    `seconds` is what it took when it was made, which may have been in an earlier run.
     `loss` is the largest loss of a task's primary metric; `noise` the power of the worst output's error over its own.
     """
 
@@ -41,6 +42,7 @@ class Score:
     loss: float
     noise: float
     reason: str = ""
+    seconds: float = 0.0
 
     def better_than(self, other: Score) -> bool:
         """Whether it is nearer to the policy: a better status, else a smaller error.
@@ -143,8 +145,8 @@ class Ladder:
         kept = score.better_than(self.score) or (keep_if_passing and score.status == "PASS")
         if kept:
             self.best, self.score = trial, score
-        seconds, sqnr = self.clock() - started, decibels(score.noise)
-        self.steps.append(RepairStep(rung, said, score.status, score.loss, sqnr, kept, score.reason, seconds))
+        sqnr = decibels(score.noise)
+        self.steps.append(RepairStep(rung, said, score.status, score.loss, sqnr, kept, score.reason, score.seconds))
         return score
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,17 +78,22 @@ class Attempts:
             lowered = replace(lowered, data=self.site.cache.require(kept["blobs"]["data"]))
             steps = tuple(from_json(StepInfo, text, step) for text in kept["steps"])
             self._made[trial] = (self._built(lowered), steps)
+            # What went into it was used by this run, too: the same result has the same key.
+            self.site.cache.reused.extend(kept.get("used", ()))
             given: Score = Score(**kept["score"])
             return given
+        started, before = time.monotonic(), {*self.site.cache.made, *self.site.cache.reused}
         built, steps = self.build(trial)
         assert built.lowered is not None
-        found = self.judge(built)
+        found = replace(self.judge(built), seconds=time.monotonic() - started)
+        used = sorted({*self.site.cache.made, *self.site.cache.reused} - before)
         self.site.cache.put(
             step,
             {
                 "lowered": to_json(replace(built.lowered, data=b"")),
                 "steps": [to_json(item) for item in steps],
                 "score": vars(found),
+                "used": used,
             },
             data=built.lowered.data,
         )

@@ -211,9 +211,8 @@ def _bits(attempts: Attempts) -> int:
 
 
 def _outcome(first: Score, ladder: Ladder) -> str:
-    rows = f"{first.reason}"
     if ladder.done:
-        return f"repaired: {_how(ladder.best)}; before: {rows}"
+        return f"repaired: {_how(ladder.best)}; before: {first.reason}"
     why = "the budget of time was spent" if ladder.spent else "nothing that was tried is enough"
     gained = "" if ladder.best == Trial() else f"; the best was {_how(ladder.best)}"
     return f"given up: {why}{gained}; still: {ladder.score.reason}"
@@ -223,7 +222,7 @@ def _how(trial: Trial) -> str:
     parts = [f"calibration by {trial.method}"] if trial.method else []
     parts += [kind for kind, _ in trial.passes]
     if trial.floats:
-        parts.append(f"{len(trial.floats)} layers in float")
+        parts.append(f"{len(trial.floats)} layer{'s' if len(trial.floats) > 1 else ''} in float")
     return ", ".join(parts) or "as it was"
 
 

@@ -57,6 +57,17 @@ def test_a_file_is_a_valid_model_of_a_fixed_opset(workshop, scheme):
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
 
 
+def test_a_model_that_one_file_cannot_hold_is_told(monkeypatch):
+    from compress.runtimes.onnxruntime import export
+
+    monkeypatch.setattr(export, "MAX_BYTES", 1000)
+    with pytest.raises(
+        LoweringError, match=r"its weights are 1,\d{3} bytes; one .onnx file holds at most 1,000"
+    ) as caught:
+        lowered(built(lambda: nn.Linear(16, 20)), {"input": np.zeros((2, 16), np.float32)})
+    assert "prune" in caught.value.hint
+
+
 class Named(nn.Module):
     """Its outputs and its input have the names that the exporter gives values inside."""
 

@@ -27,7 +27,9 @@ class World:
             raise CompressError("the pass broke")
         helped = len(set(trial.floats) & set(self.order[: self.needed]))
         gained = {None: 0.0, "mse": 0.3, "worse": -0.5}[trial.method] + 0.1 * len(trial.passes)
-        return Score("PASS" if helped >= self.needed else "FAIL", 0.01, 1.0 - gained - 0.01 * len(trial.floats), "why")
+        return Score(
+            "PASS" if helped >= self.needed else "FAIL", 0.01, 1.0 - gained - 0.01 * len(trial.floats), "why", 1.0
+        )
 
     def ladder(self, budget_s=1000.0):
         return Ladder(self, Trial(), self(Trial()), budget_s, clock=lambda: self.now)

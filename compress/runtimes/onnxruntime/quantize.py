@@ -216,7 +216,7 @@ def _static(
             op_types_to_quantize=sorted({kinds[name] for name in nodes}),
             extra_options={
                 "WeightSymmetric": True,
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm", *([] if flavour.rounds_outputs else ["Conv"])],
                 **flavour.options,
             },
         )
