@@ -5,6 +5,7 @@ Pure: what is tried is built and judged by the caller.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,43 +97,52 @@ class Ladder:
             self._step(rung, said, change(self.best))
 
     def fewest(self, rung: str, order: Sequence[str], most: int) -> None:
-        """Leaves as few layers in float as the policy needs: 1, 2, 4 ... of the order, then between the last two.
+        """Leaves as few layers in float as the best verdict within reach needs: 1, 2, 4 ... of the order, then halved.
 
-        A longer prefix is taken to do no worse than a shorter one.
+        A longer prefix is taken to do no worse than a shorter one. What does not better the verdict is not kept,
+        however much smaller its error is: layers in float cost time.
 
         Args:
             rung: Its name.
             order: Layers, the first to go back to float first.
             most: No more layers than this.
         """
-        base, failed, limit = self.best, 0, min(most, len(order))
-        for count in _doubling(limit):
+        base, start = self.best, self.score.status
+        reached: dict[int, GateStatus] = {0: start}
+
+        def reach(count: int) -> GateStatus:
+            trial = replace(base, floats=(*base.floats, *order[:count]))
+            score = self._step(rung, _said(order, count), trial, lambda score: self._fewer(score, trial, start))
+            reached[count] = "FAIL" if score is None else score.status
+            return reached[count]
+
+        for count in _doubling(min(most, len(order))):
             if self.spent:
                 self.skip(rung, _said(order, count), "the budget of time is spent")
-                return
-            if self._passes(rung, order, count, base):
                 break
-            failed = count
-        else:
-            return
-        least = len(self.best.floats) - len(base.floats)
-        while least - failed > 1 and not self.spent:
+            if reach(count) == "PASS":
+                break
+        wanted = min(reached.values(), key=_ORDER.index)
+        least = min(count for count, status in reached.items() if status == wanted)
+        while not self.spent:
+            failed = max((count for count in reached if count < least), default=least)
+            if least - failed <= 1:
+                break
             middle = (failed + least) // 2
-            if self._passes(rung, order, middle, base):
+            if _ORDER.index(reach(middle)) <= _ORDER.index(wanted):
                 least = middle
-            else:
-                failed = middle
 
     def skip(self, rung: str, said: str, reason: str) -> None:
         """Notes a step that was not taken."""
         self.steps.append(RepairStep(rung, said, None, None, None, False, reason, 0.0))
 
-    def _passes(self, rung: str, order: Sequence[str], count: int, base: Trial) -> bool:
-        trial = replace(base, floats=(*base.floats, *order[:count]))
-        score = self._step(rung, _said(order, count), trial, keep_if_passing=True)
-        return score is not None and score.status == "PASS"
+    def _fewer(self, score: Score, trial: Trial, start: GateStatus) -> bool:
+        """Whether a better verdict was reached, or the same better one with fewer layers in float."""
+        mine, best = _ORDER.index(score.status), _ORDER.index(self.score.status)
+        fewer = len(trial.floats) < len(self.best.floats)
+        return mine < best or (mine == best < _ORDER.index(start) and fewer)
 
-    def _step(self, rung: str, said: str, trial: Trial, *, keep_if_passing: bool = False) -> Score | None:
+    def _step(self, rung: str, said: str, trial: Trial, keep: Callable[[Score], bool] | None = None) -> Score | None:
         started = self.clock()
         try:
             score = self.attempt(trial)
@@ -142,7 +152,7 @@ class Ladder:
             seconds = self.clock() - started
             self.steps.append(RepairStep(rung, said, None, None, None, False, error.message, seconds))
             return None
-        kept = score.better_than(self.score) or (keep_if_passing and score.status == "PASS")
+        kept = keep(score) if keep else score.better_than(self.score)
         if kept:
             self.best, self.score = trial, score
         sqnr = decibels(score.noise)
@@ -152,8 +162,6 @@ class Ladder:
 
 def decibels(noise: float) -> float | None:
     """Returns a power ratio as SQNR in dB; None where there is no error."""
-    import math
-
     return -10 * math.log10(noise) if noise > 0 else None
 
 

@@ -15,10 +15,10 @@ from compress.search.sensitivity import back_to_float, most_harmful_first
 
 
 class World:
-    """Passes when `needed` layers of the order are in float; every call costs a second."""
+    """Passes (`verdict`) when `needed` layers of the order are in float; every call costs a second."""
 
-    def __init__(self, needed=99, order=()):
-        self.needed, self.order, self.now, self.tried = needed, order, 0.0, []
+    def __init__(self, needed=99, order=(), verdict="PASS"):
+        self.needed, self.order, self.now, self.tried, self.verdict = needed, order, 0.0, [], verdict
 
     def __call__(self, trial):
         self.now += 1
@@ -28,7 +28,7 @@ class World:
         helped = len(set(trial.floats) & set(self.order[: self.needed]))
         gained = {None: 0.0, "mse": 0.3, "worse": -0.5}[trial.method] + 0.1 * len(trial.passes)
         return Score(
-            "PASS" if helped >= self.needed else "FAIL", 0.01, 1.0 - gained - 0.01 * len(trial.floats), "why", 1.0
+            self.verdict if helped >= self.needed else "FAIL", 0.01, 1.0 - gained - 0.01 * len(trial.floats), "why", 1.0
         )
 
     def ladder(self, budget_s=1000.0):
@@ -71,7 +71,18 @@ def test_the_fewest_layers_that_pass_are_found_in_few_attempts(needed, most):
     assert ladder.done == (needed <= most)
     if ladder.done:
         assert ladder.best.floats == order[:needed]
-    assert len(world.tried) <= 1 + 2 * 5 + 1
+    assert len(world.tried) <= 1 + 5 + 5
+
+
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_a_better_verdict_that_is_no_pass_takes_no_more_layers_than_it_needs(needed, most):
+    order = tuple(f"layer{number}" for number in range(20))
+    world = World(needed, order, "INCONCLUSIVE")
+    ladder = world.ladder()
+    ladder.fewest("float", order, most)
+    assert not ladder.done
+    assert ladder.score.status == ("INCONCLUSIVE" if needed <= most else "FAIL")
+    assert ladder.best.floats == (order[:needed] if needed <= most else ())
 
 
 def test_a_pass_ends_the_climb():
