@@ -8,8 +8,8 @@ from compress.report.numbers import (
     format_count,
     format_decibel,
     format_ratio,
-    format_share,
     format_significant,
+    format_value,
 )
 from compress.report.rows import Row
 
@@ -29,7 +29,7 @@ def sensitivity_rows(found: Sensitivity) -> list[Row]:
             item.layer,
             item.operator,
             MISSING if item.error else ("equal" if item.sqnr_db is None else format_decibel(item.sqnr_db)),
-            MISSING if item.agreement is None else format_share(item.agreement),
+            format_value(item.agreement),
             MISSING if item.float_ratio is None else format_ratio(item.float_ratio),
             MISSING if item.float_ms is None else f"{format_significant(item.float_ms, 2)} ms",
             item.error or MISSING,
