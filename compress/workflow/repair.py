@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from compress.errors import CompressError, StoreError
 from compress.evidence import LayerOutcome, Repair, Sensitivity
-from compress.hosts import HOSTS
+from compress.hosts import open_host
 from compress.model.core import Model
 from compress.passes.base import PASSES
+from compress.processors import adds_in_16_bits
 from compress.recipe import CalibrationMethod
 from compress.search.ladder import Ladder, Score, Trial
 from compress.search.sensitivity import back_to_float
@@ -26,7 +27,7 @@ from compress.workflow.sensitivity import find_sensitivity
 
 # The order in which calibration methods are tried: those that weigh errors before those that look at extremes alone.
 _METHODS: tuple[CalibrationMethod, ...] = ("mse", "percentile", "entropy", "moving-average", "min-max")
-# Weights keep to 7 bits where ONNX Runtime may meet any processor.
+# Weights keep to 7 bits where ONNX Runtime may meet a processor that adds in 16 bits.
 _SEVEN, _EIGHT, _FOUR = 7, 8, 4
 Change = tuple[str, Callable[[Trial], Trial]]
 
@@ -64,7 +65,8 @@ def search_target(
         machine: The processor, for keys.
         progress: Told what is happening.
     """
-    site = Site(target, HOSTS.load(target.host)(), plan, validation, cache, machine)
+    host = open_host(target)
+    site = Site(target, host, plan, validation, cache, host.machine or machine)
     floats = next((item for item in built if item.scheme == "float32" and item.lowered is not None), None)
     found = Searched()
     for scheme in plan.schemes_for(target):
@@ -206,7 +208,7 @@ def _bits(attempts: Attempts) -> int:
     if attempts.scheme.dtype == "int4":
         return _FOUR
     target = attempts.site.target
-    seven = target.runtime == "onnxruntime" and target.cpu == "any" and target.flavour == "cpu"
+    seven = target.runtime == "onnxruntime" and adds_in_16_bits(target.cpu) and target.flavour == "cpu"
     return _SEVEN if seven and attempts.scheme.activations != "none" else _EIGHT
 
 

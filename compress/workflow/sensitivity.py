@@ -122,7 +122,7 @@ def _file(attempts: Attempts, trial: Trial, scheme: QuantScheme) -> str:
 def _timed(attempts: Attempts, trial: Trial, effects: Sequence[LayerEffect]) -> dict[str, LayerEffect]:
     """The effects with the time of the whole scheme with that layer in float, beside the whole scheme."""
     site, recipe = attempts.site, attempts.site.plan.recipe
-    if not effects:
+    if not effects or not site.host.tells_time:
         return {}
     whole, _ = attempts.build(trial)
     files = {}

@@ -223,4 +223,3 @@ def _first(proto: Any, nodes: list[Any]) -> None:
     everything = [*nodes, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(everything)
-
