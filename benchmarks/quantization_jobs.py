@@ -100,8 +100,8 @@ def _edge_compress(task: Task) -> Prepared:
     sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
     from quantization_cases import SOURCES
 
+    from compress.calibrate import calibrate
     from compress.recipe import BUILTIN_SCHEMES
-    from compress.runtimes.calibrate import calibrate
     from compress.runtimes.onnxruntime import OnnxRuntime
     from compress.target import Target
 

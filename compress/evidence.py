@@ -260,6 +260,69 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class LayerEffect:
+    """What one layer does to a scheme, measured on files in the target's own runtime.
+
+    `sqnr_db` and `agreement` (share of rows with the same decision) are those of the file in which this layer alone is
+    quantized (`mode` of `Sensitivity`: `alone`) or alone left in float (`without`), beside the float file, for the
+    worst output; `sqnr_db` is None where nothing differs. `float_ratio` is the time of the whole scheme with this layer
+    left in float over the time of the whole scheme, None where it was not timed; `float_ms` is that difference in
+    milliseconds.
+    """
+
+    layer: str
+    operator: str
+    sqnr_db: float | None
+    agreement: float | None
+    float_ratio: float | None = None
+    float_ms: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much each layer costs under a scheme, the most harmful first; on `rows` rows of `split`, never test rows."""
+
+    scheme: str
+    mode: Literal["alone", "without"]
+    split: str
+    rows: int
+    layers: tuple[LayerEffect, ...]
+
+
+@dataclass(frozen=True)
+class RepairStep:
+    """One attempt to repair a scheme, judged on validation rows. `loss` is the largest loss of a primary metric."""
+
+    rung: str
+    tried: str
+    status: GateStatus | None
+    loss: float | None
+    sqnr_db: float | None
+    kept: bool
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was tried so that a scheme holds the recipe's policy, and what came of it.
+
+    `candidate` is the name under which the repaired scheme was measured on the test rows; empty where nothing became
+    better. `left_float` are layers that went back to float.
+    """
+
+    scheme: str
+    candidate: str
+    split: str
+    rows: int
+    steps: tuple[RepairStep, ...]
+    outcome: str
+    left_float: tuple[str, ...] = ()
+    passes: tuple[StepInfo, ...] = ()
+
+
+@dataclass(frozen=True)
 class TargetEvidence:
     """All candidates of one target. The first candidate is the baseline: the original in float32.
 
@@ -274,6 +337,8 @@ class TargetEvidence:
     choice: Choice
     error: str = ""
     machine: str = ""
+    sensitivities: tuple[Sensitivity, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def runs_on(self) -> str:

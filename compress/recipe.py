@@ -18,6 +18,7 @@ from compress.schema import Strict, read_toml, validate
 SCHEMA = 1
 # What the evidence calls the model before all passes, where there are any.
 ORIGINAL = "original"
+CalibrationMethod = Literal["min-max", "moving-average", "percentile", "entropy", "mse"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -176,36 +177,73 @@ class PassConfig(Strict):
         return dict(self.model_extra or {})
 
 
+class LayerRule(Strict):
+    """One rule of a mixed scheme: layers that match one of the patterns use a built-in scheme instead."""
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    use: str
+
+    @field_validator("use")
+    @classmethod
+    def _built_in(cls, value: str) -> str:
+        if value not in _FIXED:
+            raise ValueError(f"{value!r} is no built-in scheme: {did_you_mean(value, _FIXED)}")
+        return value
+
+
 class QuantScheme(Strict):
     """What a runtime is asked to realise; each runtime translates it and says what it did.
 
-    1. `activations` is `none` for float schemes, else `static` (ranges from calibration) or `dynamic`.
-    2. `include` and `exclude` are layer patterns (`blocks.*.q`); `rules` of both are read in order, exclude last.
-    3. A pattern that matches no layer is an error.
+    1. `activations` is `static` (ranges from calibration), `dynamic` (found at run time), or `none`: activations stay
+       float. An integer `dtype` with `none` is weight-only.
+    2. `include` and `exclude` are layer patterns (`blocks.*.q`, `operator:conv2d`); they are read in order, exclude
+       last. A pattern that matches no layer is an error.
+    3. `rules` give layers another built-in scheme, in order; the last that matches counts, and none brings back a layer
+       that `exclude` names.
+    4. `block_size` weights of 4 bits share a scale, where the runtime has such kernels.
     """
 
     name: str
-    dtype: Literal["float32", "float16", "int8"]
+    dtype: Literal["float32", "float16", "int8", "int4"]
     activations: Literal["none", "static", "dynamic"] = "none"
     granularity: Literal["channel", "tensor"] = "channel"
+    block_size: Literal[16, 32, 64, 128, 256] = 32
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
+    rules: tuple[LayerRule, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> QuantScheme:
-        if (self.dtype == "int8") == (self.activations == "none"):
-            raise ValueError('int8 needs activations = "static" or "dynamic", and only int8 has them')
+        if self.dtype.startswith("float") and self.activations != "none":
+            raise ValueError(f"{self.dtype} has no integer activations; only int8 and int4 have")
+        if self.dtype == "int4" and self.activations == "static":
+            raise ValueError('no runtime multiplies 4-bit weights with static activations; use "dynamic" or "none"')
         return self
 
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether any layer needs ranges from calibration."""
+        return any(scheme.activations == "static" for scheme in (self, *self.used))
 
+    @property
+    def used(self) -> tuple[QuantScheme, ...]:
+        """The built-in schemes of its rules."""
+        return tuple(BUILTIN_SCHEMES[rule.use] for rule in self.rules)
+
+
+# Name -> dtype and activations.
+_FIXED: dict[str, tuple[str, str]] = {
+    "float32": ("float32", "none"),
+    "float16": ("float16", "none"),
+    "int8-static": ("int8", "static"),
+    "int8-dynamic": ("int8", "dynamic"),
+    "int8-weights": ("int8", "none"),
+    "int4-weights": ("int4", "none"),
+    "int4-dynamic": ("int4", "dynamic"),
+}
 BUILTIN_SCHEMES = {
-    scheme.name: scheme
-    for scheme in (
-        QuantScheme(name="float32", dtype="float32"),
-        QuantScheme(name="float16", dtype="float16"),
-        QuantScheme(name="int8-static", dtype="int8", activations="static"),
-        QuantScheme(name="int8-dynamic", dtype="int8", activations="dynamic"),
-    )
+    name: QuantScheme.model_validate({"name": name, "dtype": dtype, "activations": activations})
+    for name, (dtype, activations) in _FIXED.items()
 }
 
 
@@ -214,15 +252,49 @@ class SchemeOverride(Strict):
 
     base: str
     granularity: Literal["channel", "tensor"] | None = None
+    block_size: Literal[16, 32, 64, 128, 256] | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
+    rules: tuple[LayerRule, ...] | None = None
 
 
 class CalibrationConfig(Strict):
-    """How activation ranges are found: `rows` of the calibration split, streamed `batch` at a time."""
+    """How activation ranges are found: `rows` of the calibration split, streamed `batch` at a time.
+
+    `method` is `min-max`, `moving-average` (`averaging` is the weight of a new row), `percentile` (the central
+    `percentile` of the numbers, in percent), `entropy` (Kullback-Leibler) or `mse` (least squared error).
+    """
 
     rows: int = Field(default=512, ge=1)
     batch: int = Field(default=64, ge=1)
+    method: CalibrationMethod = "min-max"
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    averaging: float = Field(default=0.01, gt=0, le=1)
+
+
+class SensitivityConfig(Strict):
+    """`[sensitivity]`: what each layer does to `schemes`, measured on `rows` validation rows in the target's runtime.
+
+    `mode` is `alone` (only this layer quantized) or `without` (only this layer in float). The `timed` most harmful
+    layers are timed, too: the scheme with the layer in float beside the whole scheme.
+    """
+
+    schemes: tuple[str, ...] = ()
+    rows: int = Field(default=256, ge=2)
+    mode: Literal["alone", "without"] = "alone"
+    timed: int = Field(default=8, ge=0)
+
+
+class RepairConfig(Strict):
+    """`[repair]`: what is done about an integer scheme that does not pass the gate on validation rows.
+
+    Better calibration, conditioning, bias correction, the fewest layers back to float, in this order, until it passes
+    or `budget_s` seconds a scheme are spent. No more than the share `max_float` of the quantized layers goes back.
+    """
+
+    enabled: bool = False
+    budget_s: float = Field(default=600.0, gt=0)
+    max_float: float = Field(default=0.25, gt=0, le=1)
 
 
 class MeasureConfig(Strict):
@@ -393,6 +465,8 @@ class Recipe(Strict):
     scheme: dict[str, SchemeOverride] = {}
     targets: tuple[str, ...] = Field(min_length=1)
     calibration: CalibrationConfig = CalibrationConfig()
+    sensitivity: SensitivityConfig = SensitivityConfig()
+    repair: RepairConfig = RepairConfig()
     measure: MeasureConfig = MeasureConfig()
     parity: ParityConfig = ParityConfig()
     gate: GateConfig = GateConfig()
@@ -453,6 +527,10 @@ class Recipe(Strict):
         for name in self.schemes:
             if name not in known:
                 raise ValueError(f"schemes: unknown scheme {name!r}: {did_you_mean(name, known)}")
+        for name in self.sensitivity.schemes:
+            if name not in self.schemes or not known[name].dtype.startswith("int"):
+                integer = [item for item in self.schemes if known[item].dtype.startswith("int")]
+                raise ValueError(f"sensitivity.schemes: {name!r} is no integer scheme of schemes; known: {integer}")
         chosen = [known[name] for name in self.schemes if name != "float32"]
         return (BUILTIN_SCHEMES["float32"], *chosen)
 

@@ -61,6 +61,8 @@ class Target(Strict):
     can saturate: where that may be, it uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and
     takes no times; the host `ssh` is the machine that the table `[ssh]` names.
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
+    `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
+    are checked and timed on the CPU, which says nothing of that engine's speed.
     """
 
     schema_: int = Field(alias="schema")
@@ -71,6 +73,7 @@ class Target(Strict):
     threads: int = Field(default=1, ge=1, le=256)
     cpu: str = "any"
     fusion: bool = True
+    flavour: Literal["cpu", "tensorrt"] = "cpu"
     schemes: tuple[str, ...] | None = None
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
@@ -96,6 +99,12 @@ class Target(Strict):
             raise ValueError('host = "ssh" needs a table [ssh] with an address')
         if self.host != "ssh" and self.ssh is not None:
             raise ValueError(f'the table [ssh] is read only with host = "ssh", not with {self.host!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _of_onnx(self) -> Target:
+        if self.flavour == "tensorrt" and self.runtime != "onnxruntime":
+            raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
         return self
 
     @model_validator(mode="after")

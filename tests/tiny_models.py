@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.calibrate import Ranges
+from compress.data.base import Dataset
+from compress.data.memory import MemoryReader
 from compress.model.core import Model, TensorInfo
 from compress.model.factory import export_module
 from compress.passes.base import Context, run_pass
 from compress.recipe import QuantScheme
 from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import Ranges
 from compress.target import Target
 
 Arrays = dict[str, NDArray[Any]]
@@ -134,6 +136,21 @@ def exported(module: nn.Module, arrays: Arrays, outputs: tuple[str, ...] = ()) -
     return export_module(module, inputs, outputs, "model.py:build")
 
 
+def in_memory(arrays: Arrays) -> Dataset:
+    """Gives rows without labels, the first three quarters of them for calibration."""
+    rows = len(next(iter(arrays.values())))
+    everything = np.arange(rows)
+    dealt = {"calibration": everything[: rows * 3 // 4], "test": everything[rows * 3 // 4 :]}
+    return Dataset(
+        source="memory",
+        ids=np.array([f"row {row}" for row in everything]),
+        reader=MemoryReader(arrays),
+        labels={},
+        sensitive={},
+        splits={"train": everything[:0], "validation": everything[:0], **dealt},
+    )
+
+
 def folded(model: Model) -> Model:
     """Gives what every lowering gets: batch normalisation folded where that is possible."""
     return run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
@@ -180,7 +197,7 @@ class Workshop:
 
     def ranges(self, name: str) -> Ranges:
         """Gives the ranges of a folded tiny Model over its calibration rows."""
-        from compress.runtimes.calibrate import calibrate
+        from compress.calibrate import calibrate
 
         found: Ranges = self._once(
             ("ranges", name), lambda: calibrate(self.tiny(name, fold=True).model, self.tiny(name).calibration)

@@ -16,6 +16,9 @@ from compress.data.split import hash_positions
 from compress.errors import DataError, did_you_mean
 from compress.evidence import DataInfo
 
+# So many classes are counted one by one where a sample is described.
+_FEW = 4
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -131,6 +134,26 @@ class Dataset:
             taken.append(order[classes[order] == value][:count])
         return np.sort(members[np.concatenate(taken)])
 
+    def describe_sample(self, split: str, rows: NDArray[np.int64], label: str | None = None) -> str:
+        """Returns how a sample was drawn: `512 of 3,012 calibration rows by class: 399 of class 0, 113 of class 1`.
+
+        Args:
+            split: Where it was drawn from.
+            rows: What `sample` gave.
+            label: What `sample` was told.
+        """
+        whole = self.split(split)
+        said = f"{len(rows):,} of {len(whole):,} {split} rows"
+        labels = self._whole_labels(label)
+        if not labels:
+            return said if len(rows) == len(whole) else f"{said} by a hash of the id"
+        names, counts = np.unique(np.stack([values[rows] for values in labels], axis=1), axis=0, return_counts=True)
+        known = len(np.unique(np.stack([values[whole] for values in labels], axis=1), axis=0))
+        if known <= _FEW:
+            each = (f"{n:,} of class {'/'.join(map(str, name))}" for name, n in zip(names, counts, strict=True))
+            return f"{said} by class: {', '.join(each)}"
+        return f"{said} by class: {len(names):,} of {known:,} classes, {counts.min():,} to {counts.max():,} rows each"
+
     def fingerprint(self) -> str:
         """Returns the SHA-256 of ids, labels and inputs: equal for equal rows in equal order, whatever the split."""
         return self._fingerprint
@@ -200,10 +223,14 @@ class Dataset:
         digest.update(self.reader.digest().encode())
         return digest.hexdigest()
 
+    def _whole_labels(self, label: str | None) -> list[NDArray[Any]]:
+        """The labels that have classes: all of them, or the one that is named."""
+        labels = list(self.labels.values()) if label is None else [self.label(label)]
+        return [values for values in labels if values.dtype.kind != "f"]
+
     def _classes(self, members: NDArray[np.int64], label: str | None) -> NDArray[np.int64]:
         """`[members]` class of each row, 0 where every label is 0."""
-        labels = list(self.labels.values()) if label is None else [self.label(label)]
-        whole = [values[members] for values in labels if values.dtype.kind != "f"]
+        whole = [values[members] for values in self._whole_labels(label)]
         if not whole:
             return np.zeros(len(members), np.int64)
         combinations, codes = np.unique(np.stack(whole, axis=1), axis=0, return_inverse=True)

@@ -147,7 +147,7 @@ def select(found: Iterable[Named], include: tuple[str, ...], exclude: tuple[str,
 
     Args:
         found: The layers to choose from.
-        include: Shell-style patterns on layer names.
+        include: Shell-style patterns on layer names; `operator:conv2d` matches by the kind of the layer.
         exclude: Likewise.
         where: Key of the patterns, for the message.
 
@@ -157,18 +157,34 @@ def select(found: Iterable[Named], include: tuple[str, ...], exclude: tuple[str,
     Raises:
         CompressError: If a pattern matches no layer.
     """
-    names = [layer.name for layer in found]
+    listed = list(found)
+    names = [layer.name for layer in listed]
     reasons = dict.fromkeys(names, "matched by no include pattern")
     for key, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
-            matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-            if not matched and names:
-                raise CompressError(
-                    f"{where}.{key}: the pattern {pattern!r} matches no layer", did_you_mean(pattern, names)
-                )
+            matched = match(listed, pattern, f"{where}.{key}")
             for name in matched:
                 reasons[name] = "" if key == "include" else f"excluded by {pattern!r}"
     return reasons
+
+
+_OF_KIND = "operator:"
+
+
+def match(found: Iterable[Layer], pattern: str, where: str) -> list[str]:
+    """Returns the names of the layers that a pattern matches, by name or by `operator:KIND`.
+
+    Raises:
+        CompressError: If there are layers and it matches none.
+    """
+    wanted = pattern.removeprefix(_OF_KIND)
+    known = {layer.name: layer.operator if wanted != pattern else layer.name for layer in found}
+    matched = [name for name, text in known.items() if fnmatch.fnmatchcase(text, wanted)]
+    if not matched and known:
+        raise CompressError(
+            f"{where}: the pattern {pattern!r} matches no layer", did_you_mean(wanted, set(known.values()))
+        )
+    return matched
 
 
 def _held(node: torch.fx.Node, index: int, held: dict[str, str]) -> str | None:

@@ -18,7 +18,7 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
         edit: Changes a graph module in place. Parameters and buffers are `get_attr` nodes under their full names.
         step: What was done, for the lineage.
     """
-    module = copy.deepcopy(model.program.module(check_guards=False))
+    module = unlifted(model)
     edit(module)
     module.graph.eliminate_dead_code(_has_effect)
     _drop_unread(module)
@@ -35,6 +35,11 @@ def edited(model: Model, edit: Callable[[torch.fx.GraphModule], None], step: str
 def _has_effect(node: torch.fx.Node) -> bool:
     """Whether a call that nothing reads must stay. Attention and dropout count as such: they may draw, if not here."""
     return node.is_impure() and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+
+
+def unlifted(model: Model) -> torch.fx.GraphModule:
+    """Returns a copy of a Model's graph with the weights inside, as `get_attr` nodes; calls keep their names."""
+    return copy.deepcopy(model.program.module(check_guards=False))
 
 
 def _drop_unread(module: torch.fx.GraphModule) -> None:
@@ -93,3 +98,37 @@ def set_buffer(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     """Adds a constant under a full name that nothing has yet; it is kept with the weights but never trained."""
     owner, _, leaf = name.rpartition(".")
     module.get_submodule(owner).register_buffer(leaf, value)
+
+
+def attribute_name(node: object) -> str:
+    """Returns the full name of what a `get_attr` node reads; empty for what is no node."""
+    return str(node.target) if isinstance(node, torch.fx.Node) else ""
+
+
+def own_bias(module: torch.fx.GraphModule, layer: torch.fx.Node, *, add: bool = False) -> str | None:
+    """Returns the name of a bias that only this layer reads; one that is shared is copied for it.
+
+    Args:
+        module: What holds the layer.
+        layer: A convolution or linear layer: input, weight, bias are its first arguments.
+        add: Gives a layer without bias one of zeros; else the answer is None.
+    """
+    bias = layer.args[2] if len(layer.args) > 2 else None
+    if isinstance(bias, torch.fx.Node) and len(readers(module, attribute_name(bias))) == 1:
+        return attribute_name(bias)
+    weight_name = attribute_name(layer.args[1])
+    weight = get_parameter(module, weight_name)
+    if isinstance(bias, torch.fx.Node):
+        value = get_parameter(module, attribute_name(bias)).detach().clone()
+    elif add:
+        value = torch.zeros(weight.shape[0], dtype=weight.dtype)
+    else:
+        return None
+    name = unused_name(module, f"{weight_name.rpartition('.')[0]}.bias".lstrip("."))
+    set_parameter(module, name, value)
+    with module.graph.inserting_before(layer):
+        attribute = module.graph.get_attr(name)
+    arguments = list(layer.args) + [None] * (3 - len(layer.args))
+    arguments[2] = attribute
+    layer.args = tuple(arguments)
+    return name

@@ -7,7 +7,7 @@ import torch
 from compress.data.base import Dataset
 from compress.model.core import Model
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import batch_norms, edited, get_parameter, readers, set_parameter, unused_name
+from compress.passes.edit import attribute_name, batch_norms, edited, get_parameter, own_bias, readers, set_parameter
 
 _BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {
     "aten.linear.default"
@@ -29,7 +29,7 @@ class FoldBatchNorm:
         def edit(module: torch.fx.GraphModule) -> None:
             for node in batch_norms(module):
                 reason = _refusal(module, node)
-                where = _parameter_name(node.args[3]).rpartition(".")[0] or node.name
+                where = attribute_name(node.args[3]).rpartition(".")[0] or node.name
                 if reason:
                     skipped.append(Skip(where, reason))
                 else:
@@ -51,7 +51,7 @@ def _refusal(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     if (
         not isinstance(weight, torch.fx.Node)
         or weight.op != "get_attr"
-        or len(readers(module, str(weight.target))) != 1
+        or len(readers(module, attribute_name(weight))) != 1
     ):
         return "the weight before it is shared"
     return ""
@@ -62,36 +62,25 @@ def _fold(module: torch.fx.GraphModule, norm: torch.fx.Node) -> str:
     if not isinstance(layer, torch.fx.Node) or not isinstance(norm.args[7], float):
         raise TypeError(f"{norm.name} is not a batch normalisation of a layer")
     gamma, beta, mean, variance = (
-        get_parameter(module, _parameter_name(argument)) if isinstance(argument, torch.fx.Node) else None
+        get_parameter(module, attribute_name(argument)) if isinstance(argument, torch.fx.Node) else None
         for argument in norm.args[1:5]
     )
     epsilon = norm.args[7]
     if mean is None or variance is None:
         raise ValueError(f"{norm.name} has no running statistics")
-    name = _parameter_name(layer.args[1])
+    name = attribute_name(layer.args[1])
     weight = get_parameter(module, name)
     bias_node = layer.args[2] if len(layer.args) > 2 else None
-    old_bias = get_parameter(module, _parameter_name(bias_node)) if isinstance(bias_node, torch.fx.Node) else None
+    old_bias = get_parameter(module, attribute_name(bias_node)) if isinstance(bias_node, torch.fx.Node) else None
     # Double precision: the quotient of two small numbers is where a fold loses its last digits.
     scale = (gamma.double() if gamma is not None else 1.0) / torch.sqrt(variance.double() + epsilon)
     shift = (old_bias.double() if old_bias is not None else 0.0) - mean.double()
     bias = scale * shift + (beta.double() if beta is not None else 0.0)
     shape = (-1,) + (1,) * (weight.dim() - 1)
-    if isinstance(bias_node, torch.fx.Node) and len(readers(module, str(bias_node.target))) == 1:
-        bias_name = _parameter_name(bias_node)
-    else:
-        bias_name = unused_name(module, f"{name.rpartition('.')[0]}.bias".lstrip("."))
     set_parameter(module, name, (weight.double() * scale.reshape(shape)).to(weight.dtype))
+    bias_name = own_bias(module, layer, add=True)
+    assert bias_name is not None
     set_parameter(module, bias_name, bias.to(weight.dtype))
-    with module.graph.inserting_before(layer):
-        bias_attribute = module.graph.get_attr(bias_name)
-    arguments = list(layer.args) + [None] * (3 - len(layer.args))
-    arguments[2] = bias_attribute
-    layer.args = tuple(arguments)
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
     return name.rpartition(".")[0] or name
-
-
-def _parameter_name(node: object) -> str:
-    return str(node.target) if isinstance(node, torch.fx.Node) else ""

@@ -22,6 +22,7 @@ from compress.report.html_blocks import TONES, Section, clean
 from compress.report.html_machine import latency_section, parity_section, placement_section
 from compress.report.html_origin import data_section, environment_section, limits_section, model_section
 from compress.report.html_people import decisions_section, explanations_section, segments_section
+from compress.report.html_search import search_section
 from compress.report.html_verdict import quality_section, verdict_section
 
 
@@ -56,6 +57,7 @@ def sections(evidence: Evidence) -> tuple[Section, ...]:
         parity_section(evidence),
         latency_section(evidence),
         placement_section(evidence),
+        *search_section(evidence),
         model_section(evidence),
         data_section(evidence),
         environment_section(evidence),

@@ -26,10 +26,18 @@ from compress.report.rows import (
     parity_rows,
     time_rows,
 )
+from compress.report.search_rows import (
+    REPAIR,
+    repair_rows,
+    repair_sentences,
+    sensitivity_headings,
+    sensitivity_rows,
+    sensitivity_title,
+)
 from compress.report.values import flatten
 
-# Parts whose absence needs no word: no errors, and no review beyond the metrics.
-_SILENT = ("Errors", "Who is treated differently")
+# Parts whose absence needs no word: no errors, no review beyond the metrics, nothing that was to be searched.
+_SILENT = ("Errors", "Who is treated differently", "Sensitivity", "Repair")
 
 
 def target_section(target: TargetEvidence) -> str:
@@ -50,6 +58,8 @@ def target_section(target: TargetEvidence) -> str:
         ("Memory", _memory),
         ("Placement", _placement),
         ("Layers", _layers),
+        ("Sensitivity", _sensitivity),
+        ("Repair", _repair),
         ("Errors", _errors),
     )
     for heading, section in sections:
@@ -182,6 +192,22 @@ def _one_layers(candidate: Candidate) -> str:
         return escape(summary)
     rows = [(layer.layer, layer.operator, layer.precision, layer.reason or MISSING) for layer in artifact.layers]
     return folded_table(summary, ("layer", "operator", "precision", "reason"), rows)
+
+
+def _sensitivity(target: TargetEvidence) -> str:
+    return "\n\n".join(
+        folded_table(sensitivity_title(found), sensitivity_headings(found), sensitivity_rows(found))
+        for found in target.sensitivities
+    )
+
+
+def _repair(target: TargetEvidence) -> str:
+    return "\n\n".join(
+        f"{bullets(repair_sentences(found))}\n\n{table(REPAIR, repair_rows(found))}"
+        if found.steps
+        else bullets(repair_sentences(found))
+        for found in target.repairs
+    )
 
 
 def _errors(target: TargetEvidence) -> str:

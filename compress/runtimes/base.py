@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
+from compress.calibrate import Ranges
 from compress.errors import LoweringError
 from compress.evidence import LayerOutcome
 from compress.model.core import Model
-from compress.model.layers import MULTIPLYING, Layer, select
+from compress.model.layers import MULTIPLYING, Layer, match, select
 from compress.model.onnx_file import OnnxFile
 from compress.recipe import QuantScheme
 from compress.registry import Registry
-from compress.runtimes.calibrate import Ranges
 from compress.target import Target
 
 
@@ -77,7 +77,8 @@ class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
     `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
-    layers that may run on integers, in the order in which they run.
+    layers that may run on integers, in the order in which they run. `arithmetic` is `int8` where a layer multiplies
+    integers, `float` where only what is stored got smaller.
     """
 
     data: bytes
@@ -89,6 +90,7 @@ class Lowered:
     outcomes: tuple[LayerOutcome, ...] = ()
     notes: tuple[str, ...] = ()
     joined: tuple[Joined, ...] = ()
+    arithmetic: Literal["float", "int8"] = "float"
 
 
 class Runtime(Protocol):
@@ -128,43 +130,80 @@ RUNTIMES = Registry(
 )
 
 
-def chosen(lowered: Lowered, scheme: QuantScheme, supported: dict[str, str]) -> tuple[list[Placed], dict[str, str]]:
-    """Decides which placed layers a scheme quantizes.
+@dataclass(frozen=True)
+class Part:
+    """Layers that a scheme treats alike; `scheme` has no rules and keeps the name of the whole."""
+
+    scheme: QuantScheme
+    layers: tuple[Placed, ...]
+
+
+# Layer, and what it is to become -> "" where the runtime has a kernel, else the reason why not.
+Support = Callable[[Placed, QuantScheme], str]
+
+
+def chosen(lowered: Lowered, scheme: QuantScheme, support: Support) -> tuple[list[Part], dict[str, str]]:
+    """Decides which placed layers a scheme quantizes, and how.
 
     Args:
         lowered: The float file.
         scheme: Its patterns are applied to the names of all layers.
-        supported: Operator kind -> "" where the runtime has an integer kernel, else the reason why not.
+        support: Tells why the runtime cannot realise a scheme on a layer.
 
     Returns:
-        The layers to quantize, and layer name -> reason for every other one.
+        The layers to quantize by what they become, static first, and layer name -> reason for every other one.
 
     Raises:
+        CompressError: If a pattern matches no layer.
         LoweringError: If nothing is left to quantize.
     """
     reasons = {layer.name: why for layer, why in lowered.missing}
     patterns = matched(lowered, scheme)
-    result = []
+    uses = _uses(lowered, scheme)
+    found: dict[tuple[str, str], list[Placed]] = {}
     for item in lowered.placed:
         layer = item.layer
-        if layer.operator not in MULTIPLYING:
-            reasons[layer.name] = "a table look-up stays float: it multiplies nothing"
-        elif patterns[layer.name]:
-            reasons[layer.name] = patterns[layer.name]
-        elif supported.get(layer.operator, "no integer kernel is known"):
-            reasons[layer.name] = supported.get(layer.operator, f"no integer kernel is known for {layer.operator}")
+        use = uses.get(layer.name, scheme)
+        why = ""
+        if patterns[layer.name]:
+            why = patterns[layer.name]
+        elif layer.operator not in MULTIPLYING and use.dtype != "float16":
+            why = "a table look-up stays float: it multiplies nothing"
+        elif use.dtype == "float32":
+            why = "a rule of the scheme leaves it in float32"
         else:
-            result.append(item)
-    if not result:
-        why = (
-            "; ".join(sorted({reason for reason in reasons.values() if reason}))
-            or "the model has no layer that multiplies"
-        )
-        raise LoweringError(
-            f"the scheme {scheme.name!r} realises nothing: {why}",
-            "remove it from schemes, or change its include and exclude patterns.",
-        )
-    return result, reasons
+            why = support(item, use)
+        if why:
+            reasons[layer.name] = why
+        else:
+            found.setdefault((use.dtype, use.activations), []).append(item)
+    if not found:
+        raise nothing(scheme, reasons)
+    order = sorted(found, key=lambda kind: ("static", "dynamic", "none").index(kind[1]))
+    return [
+        Part(scheme.model_copy(update={"dtype": dtype, "activations": kind, "rules": ()}), tuple(found[dtype, kind]))
+        for dtype, kind in order
+    ], reasons
+
+
+def nothing(scheme: QuantScheme, reasons: Mapping[str, str]) -> LoweringError:
+    """Returns the error of a scheme that realises nothing."""
+    why = "; ".join(sorted({reason for reason in reasons.values() if reason}))
+    return LoweringError(
+        f"the scheme {scheme.name!r} realises nothing: {why or 'the model has no layer that multiplies'}",
+        "remove it from schemes, or change its include and exclude patterns.",
+    )
+
+
+def _uses(lowered: Lowered, scheme: QuantScheme) -> dict[str, QuantScheme]:
+    """Layer name -> the built-in scheme that a rule gives it."""
+    every = [*(item.layer for item in lowered.placed), *(layer for layer, _ in lowered.missing)]
+    uses = {}
+    for index, (rule, use) in enumerate(zip(scheme.rules, scheme.used, strict=True)):
+        for pattern in rule.layers:
+            for name in match(every, pattern, f"scheme.{scheme.name}.rules[{index}].layers"):
+                uses[name] = use
+    return uses
 
 
 def carried(joined: Sequence[Joined], made: set[str], read: set[str]) -> tuple[Joined, ...]:
@@ -205,18 +244,16 @@ def matched(lowered: Lowered, scheme: QuantScheme) -> dict[str, str]:
     return select(every, scheme.include, scheme.exclude, f"scheme.{scheme.name}")
 
 
-def outcomes(
-    lowered: Lowered, done: Sequence[Placed], precision: str, reasons: dict[str, str]
-) -> tuple[LayerOutcome, ...]:
-    """Returns what became of every layer: `precision` for those in `done`, float32 with the reason for the rest."""
-    quantized = {item.layer.name for item in done}
+def outcomes(lowered: Lowered, parts: Sequence[Part], reasons: Mapping[str, str]) -> tuple[LayerOutcome, ...]:
+    """Returns what became of every layer: the precision of its part, or float32 with the reason."""
+    precisions = {item.layer.name: part.scheme.dtype for part in parts for item in part.layers}
     table = [
         LayerOutcome(
             item.layer.name,
             item.layer.operator,
             (item.node,),
-            precision if item.layer.name in quantized else "float32",
-            "" if item.layer.name in quantized else reasons.get(item.layer.name, ""),
+            precisions.get(item.layer.name, "float32"),
+            "" if item.layer.name in precisions else reasons.get(item.layer.name, ""),
         )
         for item in lowered.placed
     ]

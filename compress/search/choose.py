@@ -131,11 +131,12 @@ def _contestant(item: Candidate, *, is_baseline: bool) -> _Contestant:
         comparison.verdict,
         size_bytes,
         is_baseline,
-        _loss(item),
+        loss(item),
     )
 
 
-def _loss(item: Candidate) -> float:
+def loss(item: Candidate) -> float:
+    """Returns the largest loss of a primary metric of any task; negative where all gain, 0 where none is known."""
     losses = [
         -metric.difference if metric.higher_is_better else metric.difference
         for metric in item.primary

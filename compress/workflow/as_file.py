@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.calibrate import Method, Ranges
 from compress.evidence import ModelInfo, StepInfo
 from compress.hosts.calls import run_outputs
 from compress.hosts.local import LocalHost
@@ -16,7 +17,6 @@ from compress.model import cost
 from compress.model.core import Model
 from compress.model.onnx_file import OnnxFile
 from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import Ranges
 from compress.workflow.plan import Plan
 
 RUNTIME = "onnxruntime"
@@ -35,8 +35,10 @@ def ask(model: Model | OnnxFile, inputs: Mapping[str, NDArray[np.generic]], time
     return _run(model.data, inputs, _BATCH, timeout_s)
 
 
-def observe(lowered: Lowered, inputs: Mapping[str, NDArray[np.generic]], batch: int, timeout_s: float) -> Ranges:
-    """Returns the ranges of a file's values over the rows, `batch` at a time.
+def observe(
+    lowered: Lowered, batches: Iterable[Mapping[str, NDArray[np.generic]]], method: Method, timeout_s: float
+) -> Ranges:
+    """Returns the ranges of a file's values over the rows, a worker a batch: values are no longer there behind it.
 
     Raises:
         WorkerError: If the worker failed.
@@ -44,8 +46,9 @@ def observe(lowered: Lowered, inputs: Mapping[str, NDArray[np.generic]], batch: 
     """
     from compress.runtimes.onnxruntime.direct import ranges_from, watched
 
-    data, names = watched(lowered)
-    return ranges_from(_run(data, inputs, batch, timeout_s), names)
+    data, names = watched(lowered, whole=method.name != "min-max")
+    told = (_run(data, batch, len(next(iter(batch.values()))), timeout_s) for batch in batches)
+    return ranges_from(told, names, method)
 
 
 def model_info(model: Model | OnnxFile) -> ModelInfo:

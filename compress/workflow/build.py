@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from compress.calibrate import Method, Ranges, calibrate
 from compress.data.base import Dataset
 from compress.errors import LoweringError
 from compress.evidence import StepInfo, from_json, to_json
@@ -21,7 +22,6 @@ from compress.passes.base import Context, run_pass
 from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Lowered, TakesFiles, outcomes
-from compress.runtimes.calibrate import Ranges, calibrate
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.workflow.as_file import RUNTIME, not_possible, observe
@@ -56,10 +56,8 @@ class Built:
 
     @property
     def precision(self) -> Literal["float", "int8"]:
-        """What the worker's placement is judged by: `int8` where a layer has integer weights, else `float`."""
-        if self.lowered is None:
-            return "float"
-        return "int8" if any(item.precision == "int8" for item in self.lowered.outcomes) else "float"
+        """What the worker's placement is judged by: `int8` where a layer multiplies integers, else `float`."""
+        return "float" if self.lowered is None else self.lowered.arithmetic
 
 
 def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
@@ -83,13 +81,13 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     for index, config in enumerate(plan.recipe.passes):
         progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
         context = Context(seed=plan.recipe.seed, options=config.options)
-        model, step = _apply(config.kind, model, dataset, context, config.allow_no_change)
+        model, step = apply_pass(config.kind, model, dataset, context, config.allow_no_change)
         steps.append(step)
     folding = Context(seed=plan.recipe.seed)
-    compressed, step = _apply("fold_batch_norm", model, dataset, folding, True)
+    compressed, step = apply_pass("fold_batch_norm", model, dataset, folding, True)
     if step.changed or step.skipped:
         steps.append(step)
-    original = compressed if model is source else _apply("fold_batch_norm", source, dataset, folding, True)[0]
+    original = compressed if model is source else apply_pass("fold_batch_norm", source, dataset, folding, True)[0]
     return Models(original, compressed, tuple(steps), dataset)
 
 
@@ -103,7 +101,8 @@ def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
     return tuple(dataset.categories.get(columns.get(label, label), ()))
 
 
-def _apply(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
+def apply_pass(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
+    """Runs a pass; returns the new Model and what was done, for the evidence."""
     result = run_pass(kind, model, dataset, context, allow_no_change=allow)
     return result.model, StepInfo(
         kind=kind,
@@ -125,7 +124,7 @@ def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Prog
     lowered = _restore(cache, step)
     if lowered is None:
         lowered = _lower(model, name)
-        lowered = replace(lowered, outcomes=outcomes(lowered, (), "float32", {}))
+        lowered = replace(lowered, outcomes=outcomes(lowered, (), {}))
         _keep(cache, step, lowered)
     return lowered
 
@@ -154,11 +153,12 @@ def quantize(
         "quantize",
         file=digest(lowered.data),
         scheme=scheme.model_dump(mode="json"),
-        ranges=ranges.digest if ranges and scheme.activations == "static" else "",
+        ranges=[ranges.digest, ranges.source] if ranges and scheme.needs_ranges else [],
         cpu=target.cpu,
         # What `native` means differs from machine to machine.
         careful=adds_in_16_bits(target.cpu),
         fusion=target.fusion,
+        flavour=target.flavour,
         runtime=target.runtime,
         versions=versions(target.runtime),
     )
@@ -166,13 +166,11 @@ def quantize(
     made = _restore(cache, step)
     if made is None:
         engine = runtime(target.runtime)
-        if (scheme.dtype, scheme.activations) not in engine.schemes:
-            kind = (
-                scheme.dtype
-                if scheme.activations == "none"
-                else f"{scheme.dtype} with {scheme.activations} activations"
-            )
-            raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
+        for wanted in (scheme, *scheme.used):
+            if wanted.dtype != "float32" and (wanted.dtype, wanted.activations) not in engine.schemes:
+                kind = f"{wanted.dtype}"
+                kind += "" if wanted.activations == "none" else f" with {wanted.activations} activations"
+                raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
         made = engine.quantize(lowered, scheme, ranges, target)
         _keep(cache, step, made)
     return made
@@ -186,12 +184,15 @@ def find_ranges(
     plan: Plan,
     cache: Cache,
     progress: Progress,
+    method: Method | None = None,
 ) -> Ranges:
     """Returns the activation ranges over a stratified sample of the calibration split, streamed.
 
-    Those of a graph are named by its values and serve every runtime; those of a file by the file's.
+    Those of a graph are named by its values and serve every runtime; those of a file by the file's. `method` is the
+    recipe's unless one is given.
     """
     settings = plan.recipe.calibration
+    method = method or Method.of(settings)
     rows = dataset.sample("calibration", settings.rows, plan.recipe.seed, label)
     step = key(
         "calibrate",
@@ -199,18 +200,21 @@ def find_ranges(
         data=dataset.fingerprint(),
         rows=hashlib.sha256(rows.tobytes()).hexdigest(),
         batch=settings.batch,
+        method=str(method),
         versions=versions("torch" if isinstance(model, Model) else RUNTIME),
     )
-    progress.step(f"calibrating on {len(rows)} rows")
+    progress.step(f"calibrating on {len(rows)} rows, {method}")
     kept = cache.get(step)
     if kept is not None:
         return Ranges({name: (low, high) for name, (low, high) in kept["values"].items()}, kept["source"])
+    batches = dataset.batches_of(rows, settings.batch)
     if isinstance(model, Model):
-        ranges = calibrate(model, dataset.batches_of(rows, settings.batch))
+        ranges = calibrate(model, batches, method)
     else:
-        ranges = observe(lowered, dataset.reader.read(rows), settings.batch, plan.recipe.measure.timeout_s)
-    cache.put(step, {"values": {name: list(pair) for name, pair in ranges.values.items()}, "source": ranges.source})
-    return ranges
+        ranges = observe(lowered, batches, method, plan.recipe.measure.timeout_s)
+    source = f"{ranges.source} ({dataset.describe_sample('calibration', rows, label)})"
+    cache.put(step, {"values": {name: list(pair) for name, pair in ranges.values.items()}, "source": source})
+    return Ranges(ranges.values, source)
 
 
 def build_target(
@@ -237,7 +241,7 @@ def build_target(
         try:
             ranges = (
                 find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
-                if scheme.activations == "static"
+                if scheme.needs_ranges
                 else None
             )
             made = quantize(floats, scheme, ranges, target, cache, progress)

@@ -14,7 +14,7 @@ from compress.errors import ModelError, RecipeError, did_you_mean
 from compress.evaluate.decisions import Decision, decide_rows
 from compress.evaluate.scores import Link, TaskKind
 from compress.evaluate.tasks import find_link
-from compress.recipe import TaskConfig
+from compress.recipe import Recipe, TaskConfig
 from compress.workflow.as_file import ask
 from compress.workflow.build import Models, class_names
 from compress.workflow.explained import Explained, explain_rows
@@ -48,9 +48,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Holdout:
-    """The test rows: what feeds the model, what is asked, and which rows parity and robustness are measured on.
+    """The rows of a split (of what is shipped: the test rows), what feeds the model, and what is asked of it.
 
-    `class_names` are those of the only task, where it has several classes and the data names them.
+    Parity and robustness are measured on some of them. `class_names` are those of the only task, where it has several
+    classes and the data names them.
     """
 
     rows: int
@@ -62,15 +63,20 @@ class Holdout:
     disturbed_rows: NDArray[np.int64]
     explained: Explained | None
     class_names: tuple[str, ...]
+    split: str = "test"
 
 
-def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
-    """Reads the test split once, and checks what can be told of the original's answers before anything is lowered.
+def take_holdout(
+    models: Models, labels: Mapping[str, str], plan: Plan, split: str = "test", *, explain: bool = True
+) -> Holdout:
+    """Reads a split once, and checks what can be told of the original's answers before anything is lowered.
 
     Args:
         models: What answers.
         labels: Task -> label, as `load_rows` gives them.
         plan: The recipe.
+        split: `test` for what is shipped; a search looks at `validation`.
+        explain: Whether rows are explained, where the recipe asks for it, and disturbed.
 
     Raises:
         RecipeError: If a task names no output of the model, or `measure.batch` is more than there are rows.
@@ -78,10 +84,10 @@ def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdo
         DataError: If an output does not fit its task.
     """
     dataset, settings = models.dataset, plan.recipe.measure
-    rows = dataset.split("test")
+    rows = dataset.split(split)
     if settings.batch > len(rows):
         raise RecipeError(
-            f"{plan.where}: measure.batch: {settings.batch} rows a call, but the test split has {len(rows)}",
+            f"{plan.where}: measure.batch: {settings.batch} rows a call, but the {split} split has {len(rows)}",
             "choose a smaller batch, or bring more rows.",
         )
     outputs = {name: _output(models, name, config, plan) for name, config in plan.recipe.questions.items()}
@@ -105,25 +111,33 @@ def take_holdout(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdo
         )
     subjects = take_subjects(dataset, rows, plan.recipe, plan.where)
     inputs = dataset.reader.read(rows)
-    sample = dataset.sample("test", min(settings.parity_rows, len(rows)), plan.recipe.seed, only_label(labels))
+    sample = dataset.sample(split, min(settings.parity_rows, len(rows)), plan.recipe.seed, only_label(labels))
     return Holdout(
         rows=len(rows),
         inputs=inputs,
         questions=tuple(questions),
         parity_rows=np.searchsorted(rows, sample).astype(np.int64),
-        fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint('test')}".encode()).hexdigest(),
+        fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint(split)}".encode()).hexdigest(),
         subjects=subjects,
-        disturbed_rows=_first_of(dataset, plan.recipe.evaluate.robustness_rows, plan.recipe.seed, rows),
-        explained=_explained(models, inputs, questions, plan),
+        disturbed_rows=_first_of(dataset, plan.recipe, split, rows if explain else rows[:0]),
+        explained=_explained(models, inputs, questions, plan) if explain else None,
         class_names=class_names(plan.recipe, dataset),
+        split=split,
     )
 
 
-def _first_of(dataset: Dataset, wanted: int, seed: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions within the test split of the rows that are fed disturbed."""
+def take_validation(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
+    """Returns the rows that a search decides by: the validation split, or the calibration split where that is empty."""
+    split = "validation" if len(models.dataset.split("validation")) > 1 else "calibration"
+    return take_holdout(models, labels, plan, split, explain=False)
+
+
+def _first_of(dataset: Dataset, recipe: Recipe, split: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions within the split of the rows that are fed disturbed."""
+    wanted = min(recipe.evaluate.robustness_rows, len(rows))
     if not wanted:
         return np.empty(0, dtype=np.int64)
-    return np.searchsorted(rows, dataset.sample("test", min(wanted, len(rows)), seed)).astype(np.int64)
+    return np.searchsorted(rows, dataset.sample(split, wanted, recipe.seed)).astype(np.int64)
 
 
 def _explained(

@@ -106,8 +106,8 @@ def measure_target(
             if item.lowered is None:
                 raise CompressError(item.error)
             progress.step(f"{target.name}: scoring {holdout.rows} rows with {item.scheme}")
-            answers[item.scheme] = _score(item, site)
-            judged = _judge_quality(item, built[0], answers, site)
+            answers[item.scheme] = score(item, site)
+            judged = judge_quality(item, built[0], answers, site)
             if built[0].scheme in answers:
                 progress.step(f"{target.name}: reviewing {item.scheme}")
                 judged = replace(judged, reviews=review_candidate(item, built[0], answers, site, files))
@@ -167,7 +167,7 @@ def _artifact(item: Built, site: Site, *notes: str) -> ArtifactInfo | None:
     )
 
 
-def _score(item: Built, site: Site) -> Arrays:
+def score(item: Built, site: Site) -> Arrays:
     """What the artifact answers on the test rows, in its own runtime, in a worker."""
     step = site.key("outputs", artifact=item.sha, rows=site.holdout.fingerprint)
     kept = kept_arrays(site.cache, step)
@@ -186,7 +186,8 @@ def _score(item: Built, site: Site) -> Arrays:
     return outputs
 
 
-def _judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], site: Site) -> Candidate:
+def judge_quality(item: Built, baseline: Built, answers: Mapping[str, Arrays], site: Site) -> Candidate:
+    """Returns a candidate with its quality beside the baseline, its parity with the graph, and its placement."""
     holdout, recipe = site.holdout, site.plan.recipe
     got = answers[item.scheme]
     rows = holdout.parity_rows

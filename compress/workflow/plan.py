@@ -119,7 +119,7 @@ def code_digest() -> str:
     """sha256 over the source of the rooms whose results are kept: a change of the program makes old results stale."""
     root = Path(compress.__file__).parent
     hashed = hashlib.sha256()
-    for room in ("bench", "model", "passes", "runtimes", "worker"):
+    for room in ("bench", "calibrate", "model", "passes", "runtimes", "worker"):
         for path in sorted((root / room).rglob("*.py")):
             hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return hashed.hexdigest()

@@ -32,10 +32,11 @@ from compress.target import Target
 from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target
 from compress.workflow.certify import places
-from compress.workflow.holdout import Holdout, only_label, take_holdout
+from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
 from compress.workflow.measure import measure_target
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
 from compress.workflow.progress import Progress
+from compress.workflow.repair import Searched, search_target
 from compress.workflow.subjects import known_leaks
 
 # File of the run -> what writes it.
@@ -93,6 +94,8 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
     dataset, labels = load_rows(plan)
     models = build_models(plan, dataset, progress)
     holdout = take_holdout(models, labels, plan)
+    searching = recipe.repair.enabled or bool(recipe.sensitivity.schemes)
+    validation = take_validation(models, labels, plan) if searching else None
     label = only_label(labels)
     # Claimed only now: data or a model that cannot be used leave no folder behind.
     with output.claimed():
@@ -105,7 +108,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         leaks = known_leaks(models.dataset, cache, versions("torch"))
         for target in plan.targets:
             evidence, built = _one_target(
-                models, target, plan, label, holdout, cache, processor, progress, files, leaks
+                models, target, plan, label, holdout, validation, cache, processor, progress, files, leaks
             )
             targets.append(evidence)
             files |= _files(evidence, built)
@@ -154,20 +157,26 @@ def _one_target(
     plan: Plan,
     label: str | None,
     holdout: Holdout,
+    validation: Holdout | None,
     cache: Cache,
     machine: str,
     progress: Progress,
     files: dict[str, bytes],
     leaks: tuple[Leak, ...],
 ) -> tuple[TargetEvidence, Sequence[Built]]:
-    """An error of one target is that target's; the others' results are kept."""
+    """An error of one target is that target's; the others' results are kept. `validation` rows are searched with."""
     try:
         built = build_target(models, target, plan, label, cache, progress)
     except LoweringError as error:
         settings = target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True)
         choice = Choice(None, f"the original cannot be lowered: {error.message}")
         return TargetEvidence(target.name, target.runtime, settings, (), {}, choice, str(error)), ()
-    return measure_target(built, target, holdout, plan, cache, machine, progress, files, leaks), built
+    found = Searched()
+    if validation is not None:
+        found = search_target(models, built, target, plan, label, validation, cache, machine, progress)
+        built = (*built, *found.built)
+    evidence = measure_target(built, target, holdout, plan, cache, machine, progress, files, leaks)
+    return replace(evidence, sensitivities=found.sensitivities, repairs=found.repairs), built
 
 
 def _when_timed(now: Environment, cache: Cache) -> Environment:

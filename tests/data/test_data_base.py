@@ -189,3 +189,25 @@ def test_check_binary_refuses_a_test_split_of_one_class(positive):
     label[:50] = np.arange(50) % 2
     with pytest.raises(DataError, match=f"the test split has {50 * positive} positive rows of 'y' out of 50"):
         check_binary(make({"y": label}), None, "r.toml")
+
+
+def test_a_sample_says_how_it_was_drawn():
+    labels = {"bad": np.array([1, 0, 0, 0, 0] * 20)}
+    dataset = make(labels)
+    rows = dataset.sample("calibration", 20, 0)
+    assert dataset.describe_sample("calibration", rows) == (
+        "20 of 50 calibration rows by class: 16 of class 0, 4 of class 1"
+    )
+    whole = dataset.sample("calibration", 99, 0)
+    assert dataset.describe_sample("calibration", whole).startswith("50 of 50 calibration rows by class: 40 of class 0")
+    many = make({"kind": np.arange(100) % 10})
+    rows = many.sample("calibration", 30, 0)
+    said = many.describe_sample("calibration", rows, "kind")
+    assert said == "30 of 50 calibration rows by class: 10 of 10 classes, 3 to 3 rows each"
+    none = make()
+    assert (
+        none.describe_sample("calibration", none.sample("calibration", 7, 0))
+        == "7 of 50 calibration rows by a hash of the id"
+    )
+    two = make({"one": np.arange(100) % 2, "other": np.arange(100) // 25 % 2})
+    assert "of class 0/1" in two.describe_sample("calibration", two.sample("calibration", 20, 0))

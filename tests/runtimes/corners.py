@@ -12,10 +12,10 @@ from tiny_models import Arrays, built, engine, exported, folded, normal, raw_row
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.calibrate import Ranges, calibrate
 from compress.model.core import Model
 from compress.recipe import QuantScheme
 from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import Ranges, calibrate
 
 
 class Shared(nn.Module):

@@ -16,12 +16,20 @@ def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
     return {"onnxruntime": _onnx, "litert": _tflite}[runtime](data)
 
 
-def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type) -> bool:
+def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | str) -> bool:
     """Whether a file holds a layer's weight in a dtype, in whatever order, scaled by whatever constant.
 
-    Integers are compared to the weight over the largest value of its channel, or of all.
+    Integers are compared to the weight over the largest value of its channel, or of all; those of 4 bits by their
+    correlation with it, whatever shares a scale.
     """
     weight = state(model.program)[layer.weight].detach().numpy().astype(np.float64)
+    if dtype == "int4":
+        over = weight / np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+        return any(
+            steps.size == weight.size and np.corrcoef(steps.reshape(-1), each.reshape(-1))[0, 1] > 0.9
+            for steps in {"onnxruntime": _onnx_int4, "litert": _tflite_int4}[runtime](data)
+            for each in (weight, over)
+        )
     wanted = [_over(weight, None)]
     if dtype == np.int8:
         wanted += [_over(weight, tuple(axis for axis in range(weight.ndim) if axis != kept)) for kept in (0, 1)]
@@ -58,3 +66,31 @@ def _tflite(data: bytes) -> list[NDArray[Any]]:
         and flat.buffers[tensor.buffer].data is not None
         and len(flat.buffers[tensor.buffer].data)
     ]
+
+
+def _onnx_int4(data: bytes) -> list[NDArray[Any]]:
+    import onnx
+    from onnx import numpy_helper
+
+    from compress.runtimes.onnxruntime.blocks import unpack
+
+    graph = onnx.load_from_string(data).graph
+    held = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    return [
+        unpack(held[node.input[1]], held[node.input[2]], next(item.i for item in node.attribute if item.name == "K"))
+        for node in graph.node
+        if node.op_type == "MatMulNBits"
+    ]
+
+
+def _tflite_int4(data: bytes) -> list[NDArray[Any]]:
+    from compress.runtimes.litert.flatbuffer import read
+
+    flat, found = read(data), []
+    for tensor in flat.subgraphs[0].tensors:
+        held = flat.buffers[tensor.buffer].data
+        if tensor.type == 17 and held is not None:
+            pairs = np.asarray(held, np.uint8)
+            steps = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)[: int(np.prod(tensor.shape))]
+            found.append(np.where(steps > 7, steps.astype(np.int64) - 16, steps.astype(np.int64)))
+    return found

@@ -9,16 +9,24 @@ from inside import holds
 from tiny_models import TINY, answers, engine, exported, sqnr_db, target
 from torch import nn
 
+from compress.calibrate import Ranges
 from compress.errors import CompressError, InternalError, LoweringError
 from compress.model.core import Model
 from compress.model.layers import layers
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import RUNTIMES, Lowered
-from compress.runtimes.calibrate import Ranges
 
-PRECISIONS = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
+PRECISIONS = {"float32": np.float32, "float16": np.float16, "int8": np.int8, "int4": "int4"}
 # dB of signal over error that a scheme must keep on rows like those of its calibration.
-FLOORS_DB = {"float32": 80, "float16": 45, "int8-static": 20, "int8-dynamic": 20}
+FLOORS_DB = {
+    "float32": 80,
+    "float16": 45,
+    "int8-static": 20,
+    "int8-dynamic": 20,
+    "int8-weights": 20,
+    "int4-weights": 8,
+    "int4-dynamic": 8,
+}
 REDUCED = [name for name in BUILTIN_SCHEMES if name != "float32"]
 
 pytestmark = pytest.mark.parametrize("runtime", RUNTIMES.names())
@@ -298,3 +306,6 @@ def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
     assert size["float16"] < 0.6
     assert size["int8-static"] < 0.4
     assert size["int8-dynamic"] < 0.4
+    assert size["int8-weights"] < 0.4
+    assert size["int4-weights"] < 0.25
+    assert size["int4-dynamic"] < 0.25

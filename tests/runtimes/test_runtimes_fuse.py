@@ -14,9 +14,9 @@ from tiny_models import answers, built, engine, exported, sqnr_db, target
 from torch import nn
 from torch.nn import functional as F
 
+from compress.calibrate import calibrate
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import Lowered
-from compress.runtimes.calibrate import calibrate
 from compress.runtimes.onnxruntime.edit import drop_unread
 from compress.runtimes.onnxruntime.fuse import OPERATOR, OPSET, fuse
 from compress.target import Target

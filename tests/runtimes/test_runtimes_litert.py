@@ -6,10 +6,10 @@ import torch
 from tiny_models import answers, built, engine, exported, normal, sqnr_db, target
 from torch import nn
 
+from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.model.core import state
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.calibrate import calibrate
 from compress.runtimes.litert.bias import fit_biases
 from compress.runtimes.litert.flatbuffer import INT8, INT32, WEIGHTED, code, constant, read, text
 

@@ -9,9 +9,9 @@ from tiny_models import answers, built, engine, exported, normal, sqnr_db, targe
 from torch import nn
 from torch.nn import functional as F
 
+from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.calibrate import calibrate
 from compress.runtimes.onnxruntime.edit import name_outside, share_transposed
 
 STATIC, DYNAMIC, FLOAT16 = (BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16"))
@@ -55,6 +55,17 @@ def test_a_file_is_a_valid_model_of_a_fixed_opset(workshop, scheme):
     assert [item.name for item in proto.graph.input] == ["image"]
     assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
+
+
+def test_a_model_that_one_file_cannot_hold_is_told(monkeypatch):
+    from compress.runtimes.onnxruntime import export
+
+    monkeypatch.setattr(export, "MAX_BYTES", 1000)
+    with pytest.raises(
+        LoweringError, match=r"its weights are 1,\d{3} bytes; one .onnx file holds at most 1,000"
+    ) as caught:
+        lowered(built(lambda: nn.Linear(16, 20)), {"input": np.zeros((2, 16), np.float32)})
+    assert "prune" in caught.value.hint
 
 
 class Named(nn.Module):

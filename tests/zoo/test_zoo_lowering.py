@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress import zoo
+from compress.calibrate import calibrate
 from compress.model.core import Model, TensorInfo
 from compress.model.factory import export_module
 from compress.model.layers import MULTIPLYING, layers
 from compress.passes.base import Context, run_pass
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import RUNTIMES, Lowered
-from compress.runtimes.calibrate import calibrate
 from compress.target import Target
 from compress.worker.session import open_session
 from compress.zoo import efficientnet, mobilenet

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a file can be inspected without torch
+    from compress.calibrate import Ranges
     from compress.model.core import Model
     from compress.recipe import QuantScheme
     from compress.runtimes.base import Lowered
-    from compress.runtimes.calibrate import Ranges
     from compress.target import Target
 
 __all__ = ["LiteRt"]
@@ -18,7 +18,16 @@ class LiteRt:
     """The lowering for LiteRT. The file takes one row at a time: what a phone scores."""
 
     name = "litert"
-    schemes = frozenset({("float16", "none"), ("int8", "static"), ("int8", "dynamic")})
+    schemes = frozenset(
+        {
+            ("float16", "none"),
+            ("int8", "static"),
+            ("int8", "dynamic"),
+            ("int8", "none"),
+            ("int4", "none"),
+            ("int4", "dynamic"),
+        }
+    )
 
     def lower(self, model: Model) -> Lowered:
         """Returns the float32 `.tflite` file, batch 1, with a signature of real names."""

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from compress.calibrate import Ranges
 from compress.errors import InternalError, LoweringError
 from compress.model.layers import MULTIPLYING
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Joined, Lowered, Placed, carried, chosen, outcomes
-from compress.runtimes.calibrate import Ranges
+from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, outcomes
 from compress.runtimes.litert.bias import fit_biases
 from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, WEIGHTED, code, read, text, write
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
 _KERNELS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
+# Blocks for which the quantizer and XNNPACK have 4-bit kernels with dynamic activations.
+_BLOCKS = (32, 64, 128, 256)
 
 
 def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
@@ -28,90 +30,113 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
 
     A whole-graph static scheme and the quantizer's own calibration loop are not used: over many rows they gave
     outputs close to constant. Its integer kernels give the same answers on every CPU, so `target.cpu` changes nothing.
+    Weight-only schemes store integers and widen them in the file; 4 bits have a scale a block only with dynamic
+    activations, else one a channel.
 
     Raises:
         LoweringError: If nothing can be quantized or the quantizer fails.
     """
     require("ai_edge_quantizer", why="int8 for LiteRT")
-    supported = dict.fromkeys(MULTIPLYING, "")
-    done, reasons = chosen(lowered, scheme, supported)
-    for item in list(done):
-        why = _refusal(item, scheme)
-        if why:
-            done.remove(item)
-            reasons[item.layer.name] = why
-    if not done:
-        raise LoweringError(
-            f"the scheme {scheme.name!r} realises nothing: {'; '.join(sorted(set(reasons.values())))}", "leave it out."
-        )
-    if scheme.activations == "static" and ranges is None:
+    parts, reasons = chosen(lowered, scheme, _refusal)
+    static = [item for part in parts if part.scheme.activations == "static" for item in part.layers]
+    if static and ranges is None:
         raise InternalError("static quantization without ranges", "")
     try:
         with quiet():
-            data = _run(lowered.data, done, _carried(lowered, done), scheme, ranges)
+            joined = _carried(lowered, static)
+            given = _ranges_by_tensor(lowered.data, static, joined, ranges) if ranges else {}
+            data = _run(lowered.data, parts, joined, given)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise LoweringError(
             f"LiteRT's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
             "exclude the layer it names, or leave the scheme out.",
         ) from error
+    notes = [note for part in parts for note in _notes(part.scheme, ranges)]
     return replace(
-        lowered, data=data, outcomes=outcomes(lowered, done, scheme.dtype, reasons), notes=_notes(scheme, ranges)
+        lowered,
+        data=data,
+        outcomes=outcomes(lowered, parts, reasons),
+        notes=tuple(dict.fromkeys(notes)),
+        arithmetic="int8" if any(part.scheme.activations != "none" for part in parts) else "float",
     )
 
 
 def _refusal(item: Placed, scheme: QuantScheme) -> str:
+    """Why a layer cannot become what the scheme asks for."""
+    if scheme.dtype == "float16" and item.layer.operator not in MULTIPLYING:
+        return "a table look-up stays float: it multiplies nothing"
     if item.node not in _KERNELS:
         return f"LiteRT lowered it to {item.node}, which has no integer kernel for a weight"
     if item.node == "DEPTHWISE_CONV_2D" and scheme.activations == "dynamic":
         return "LiteRT's dynamic depthwise convolution falls back to a slow kernel"
+    if scheme.dtype == "int4" and item.node != "FULLY_CONNECTED":
+        return "LiteRT has 4-bit kernels for fully connected layers only"
+    if scheme.dtype == "int4" and scheme.activations == "dynamic" and item.layer.shape[-1] % 2:
+        return "LiteRT's 4-bit kernel needs an even number of inputs"
     return ""
 
 
 def _notes(scheme: QuantScheme, ranges: Ranges | None) -> tuple[str, ...]:
     if scheme.dtype == "float16":
         return ("weights stored as float16 and widened when the file is opened; arithmetic is float32",)
+    if scheme.activations == "none":
+        return (f"weights stored as {scheme.dtype} per {scheme.granularity} and widened; arithmetic is float32",)
+    shared = f"blocks of {scheme.block_size}" if scheme.dtype == "int4" else scheme.granularity
     found = f"ranges: {ranges.source}" if ranges and scheme.activations == "static" else "ranges found at run time"
-    return (f"weights int8 per {scheme.granularity}", f"activations int8, {found}")
+    return (f"weights {scheme.dtype} per {shared}", f"activations int8, {found}")
 
 
-def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
+def _carried(lowered: Lowered, static: list[Placed]) -> tuple[Joined, ...]:
     """What runs on integers between convolutions."""
-    made = {item.output for item in done if "conv" in item.layer.operator}
-    return carried(lowered.joined, made, {item.input for item in done})
+    made = {item.output for item in static if "conv" in item.layer.operator}
+    return carried(lowered.joined, made, {item.input for item in static})
 
 
-def _run(
-    data: bytes, done: list[Placed], joined: Sequence[Joined], scheme: QuantScheme, ranges: Ranges | None
-) -> bytes:
+def _run(data: bytes, parts: list[Part], joined: Sequence[Joined], ranges: dict[str, dict[str, Any]]) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
     engine = quantizer.Quantizer(bytearray(data))
-    granularity = (
-        qtyping.QuantGranularity.CHANNELWISE if scheme.granularity == "channel" else qtyping.QuantGranularity.TENSORWISE
-    )
-    for item in done:
-        # The quantizer's scope of an operator is the name of its output and a semicolon.
-        scope = f"^{re.escape(item.output)};$"
-        kind = getattr(qtyping.TFLOperationName, item.node)
-        if scheme.dtype == "float16":
-            engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
-        elif scheme.activations == "dynamic":
-            engine.add_dynamic_config(scope, kind, num_bits=8, granularity=granularity)
-        else:
-            engine.add_static_config(scope, kind, 8, 8, weight_granularity=granularity)
-    if scheme.activations != "static" or ranges is None:
+    static = False
+    for part in parts:
+        scheme = part.scheme
+        for item in part.layers:
+            # The quantizer's scope of an operator is the name of its output and a semicolon.
+            scope = f"^{re.escape(item.output)};$"
+            kind = getattr(qtyping.TFLOperationName, item.node)
+            shared = _granularity(qtyping, scheme, item)
+            bits = 4 if scheme.dtype == "int4" else 8
+            if scheme.dtype == "float16":
+                engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
+            elif scheme.activations == "none":
+                engine.add_weight_only_config(scope, kind, num_bits=bits, granularity=shared)
+            elif scheme.activations == "dynamic":
+                engine.add_dynamic_config(scope, kind, num_bits=bits, granularity=shared)
+            else:
+                static = True
+                engine.add_static_config(scope, kind, 8, bits, weight_granularity=shared)
+    if not static:
         return bytes(engine.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model or b"")
     for between in joined:
         scope = f"^{re.escape(between.output)};$"
         kind = getattr(qtyping.TFLOperationName, between.kind)
-        engine.add_static_config(scope, kind, 8, 8, weight_granularity=granularity)
+        engine.add_static_config(scope, kind, 8, 8)
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         engine.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    result = engine.quantize(
-        _ranges_by_tensor(data, done, joined, ranges), enable_progress_bar=False, enable_progress_report=False
-    )
+    result = engine.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return fit_biases(_read_outputs(bytes(result.quantized_model or b""), data), data)
+
+
+def _granularity(qtyping: Any, scheme: QuantScheme, item: Placed) -> Any:
+    """What shares a scale: blocks where there are such kernels and the inputs are whole blocks, else channels."""
+    known = qtyping.QuantGranularity
+    if scheme.granularity == "tensor":
+        return known.TENSORWISE
+    size = scheme.block_size
+    blocks = scheme.dtype == "int4" and scheme.activations == "dynamic" and size in _BLOCKS
+    if blocks and item.layer.shape[-1] % size == 0:
+        return getattr(known, f"BLOCKWISE_{size}")
+    return known.CHANNELWISE
 
 
 def _read_outputs(quantized: bytes, original: bytes) -> bytes:
@@ -149,12 +174,12 @@ def _half(qtyping: Any) -> Any:
 
 
 def _ranges_by_tensor(
-    data: bytes, done: list[Placed], joined: Sequence[Joined], ranges: Ranges
+    data: bytes, static: list[Placed], joined: Sequence[Joined], ranges: Ranges
 ) -> dict[str, dict[str, Any]]:
     """Our ranges under the file's tensor names; a tensor that two layers touch covers both."""
     shapes = {text(tensor.name): len(tensor.shape) for tensor in read(data).subgraphs[0].tensors}
     merged: dict[str, tuple[float, float]] = {}
-    for item in done:
+    for item in static:
         low, high = ranges.of(item.layer.output if item.fused else item.layer.node)
         for name, (new_low, new_high) in (
             (item.input, ranges.of(item.value_in)),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a file can be inspected without torch
+    from compress.calibrate import Ranges
     from compress.model.core import Model
     from compress.model.onnx_file import OnnxFile
     from compress.recipe import QuantScheme
     from compress.runtimes.base import Lowered
-    from compress.runtimes.calibrate import Ranges
     from compress.target import Target
 
 __all__ = ["OnnxRuntime"]
@@ -20,7 +20,16 @@ class OnnxRuntime:
     """The lowering for ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
-    schemes = frozenset({("float16", "none"), ("int8", "static"), ("int8", "dynamic")})
+    schemes = frozenset(
+        {
+            ("float16", "none"),
+            ("int8", "static"),
+            ("int8", "dynamic"),
+            ("int8", "none"),
+            ("int4", "none"),
+            ("int4", "dynamic"),
+        }
+    )
 
     def lower(self, model: Model) -> Lowered:
         """Returns the float32 `.onnx` file, opset 20, dynamic batch."""

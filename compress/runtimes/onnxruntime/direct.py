@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.calibrate import Method, Ranges
 from compress.errors import DataError
 from compress.model.layers import MULTIPLYING, Layer
 from compress.model.onnx_file import OnnxFile
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed
-from compress.runtimes.calibrate import Ranges
 
 _CONVOLUTIONS = {"Conv": "conv", "ConvTranspose": "conv_transpose"}
 _PRODUCTS = {"Gemm": "linear", "MatMul": "matmul"}
 _ACTIVATIONS = {"Relu", "Clip"}
 _FLOAT = 1
-_LOW, _HIGH = ".edge-compress.low", ".edge-compress.high"
+_LOW, _HIGH, _WHOLE = ".edge-compress.low", ".edge-compress.high", ".edge-compress.whole"
 
 
 def take(model: OnnxFile) -> Lowered:
@@ -57,10 +57,13 @@ def take(model: OnnxFile) -> Lowered:
     )
 
 
-def watched(lowered: Lowered) -> tuple[bytes, tuple[str, ...]]:
-    """Returns a copy of a file that also gives the least and the greatest element of what the quantizer needs to know.
+def watched(lowered: Lowered, *, whole: bool = False) -> tuple[bytes, tuple[str, ...]]:
+    """Returns a copy of a file that gives what the quantizer needs to know of its values.
 
-    Each is given once a row, `[rows]`, whatever the shape of the value, so that rows can be run in portions.
+    Args:
+        lowered: The file.
+        whole: Gives each value whole, `[rows, elements]`; else its least and its greatest element, once a row,
+            `[rows]`, so that rows can be run in portions.
 
     Returns:
         The copy, and the names of the values that it tells of.
@@ -77,8 +80,15 @@ def watched(lowered: Lowered) -> tuple[bytes, tuple[str, ...]]:
     graph.node.append(helper.make_node("Shape", [lowered.inputs[0]], [f"{prefix}shape"], name=f"{prefix}shape"))
     bounds = [f"{prefix}shape", f"{prefix}zero", f"{prefix}one"]
     graph.node.append(helper.make_node("Slice", bounds, [f"{prefix}rows"], name=f"{prefix}rows"))
+    parts = [f"{prefix}rows", f"{prefix}flat"]
+    graph.node.append(helper.make_node("Concat", parts, [f"{prefix}by_row"], name=f"{prefix}by_row", axis=0))
     del graph.output[:]
     for name in names:
+        if whole:
+            told = name + _WHOLE
+            graph.node.append(helper.make_node("Reshape", [name, f"{prefix}by_row"], [told], name=told))
+            graph.output.append(helper.make_tensor_value_info(told, types.FLOAT, ["rows", f"{name}.elements"]))
+            continue
         flat = f"{name}.edge-compress.flat"
         graph.node.append(helper.make_node("Reshape", [name, f"{prefix}flat"], [flat], name=flat))
         for kind, suffix in (("ReduceMin", _LOW), ("ReduceMax", _HIGH)):
@@ -89,23 +99,29 @@ def watched(lowered: Lowered) -> tuple[bytes, tuple[str, ...]]:
     return proto.SerializeToString(), names
 
 
-def ranges_from(told: Mapping[str, NDArray[np.generic]], names: tuple[str, ...]) -> Ranges:
-    """Returns the ranges from what the watched copy told.
+def ranges_from(told: Iterable[Mapping[str, NDArray[np.generic]]], names: tuple[str, ...], method: Method) -> Ranges:
+    """Returns the ranges from what the watched copy told, portion by portion.
 
     Raises:
         DataError: If a value is NaN or infinite on a row.
     """
-    values = {}
+    observers = {name: method.observer() for name in names}
     rows = 0
-    for name in names:
-        low, high = told[name + _LOW], told[name + _HIGH]
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    for part in told:
+        count = len(next(iter(part.values())))
+        rows += count
+        for name, observer in observers.items():
+            for suffix in (_LOW, _HIGH, _WHOLE):
+                if name + suffix in part:
+                    observer.update(part[name + suffix], count)
+    for name, observer in observers.items():
+        if not observer.finite:
             raise DataError(
                 f"calibration: the value {name!r} of the file is NaN or infinite on calibration rows",
                 "rows with missing values? Set data.missing to a number, or let the model replace NaN.",
             )
-        values[name], rows = (float(low.min()), float(high.max())), len(low)
-    return Ranges(values, f"min-max over {rows} rows, in ONNX Runtime")
+    found = {name: observer.bounds() for name, observer in observers.items()}
+    return Ranges(found, f"{method} over {rows} rows, in ONNX Runtime")
 
 
 def _needed(item: Placed) -> Iterator[str]:

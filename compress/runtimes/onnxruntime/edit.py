@@ -116,6 +116,13 @@ def _read(graph: Any) -> set[str]:
     return names
 
 
+def serialized(proto: Any) -> bytes:
+    """Returns a graph's file: the same graph gives the same bytes, and no tool's name is in them."""
+    proto.producer_name, proto.producer_version = "", ""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
 def _transposes(node: Any, weight: str) -> bool:
     given = {item.name: item for item in node.attribute}
     return (

@@ -19,6 +19,8 @@ from compress.runtimes.onnxruntime.joined import find_joined
 from compress.runtimes.quiet import quiet
 
 OPSET = 20
+# What protobuf can write.
+MAX_BYTES = (1 << 31) - 1
 _FX_NODE = "pkg.torch.onnx.fx_node"
 _COMPUTE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"}
 _ACTIVATIONS = {"Relu", "Clip"}
@@ -56,6 +58,12 @@ def export(model: Model) -> Lowered:
         ) from error
     assert program is not None
     proto = program.model_proto
+    held = sum(len(item.raw_data) for item in proto.graph.initializer)
+    if held > MAX_BYTES:
+        raise LoweringError(
+            f"ONNX export failed: its weights are {held:,} bytes; one .onnx file holds at most {MAX_BYTES:,}",
+            "make the model smaller first ([[passes]], prune): files with external data are read, not written.",
+        )
     name_outside(proto, inputs, outputs)
     placed, missing = _place(model, proto)
     _anonymise(proto)

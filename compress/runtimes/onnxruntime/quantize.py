@@ -9,86 +9,137 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from compress.calibrate import Ranges
 from compress.errors import InternalError, LoweringError
-from compress.model.layers import MULTIPLYING
 from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Joined, Lowered, Placed, carried, chosen, matched, outcomes
-from compress.runtimes.calibrate import Ranges
-from compress.runtimes.onnxruntime.edit import keep_float_readers, separate_weights, share_transposed
+from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, nothing, outcomes
+from compress.runtimes.onnxruntime.edit import keep_float_readers, separate_weights, serialized, share_transposed
+from compress.runtimes.onnxruntime.flavour import FLAVOURS, Flavour
+from compress.runtimes.onnxruntime.stored import (
+    STORED_AS_HALVES,
+    TOO_SMALL,
+    store_blocks,
+    store_halves,
+    store_integers,
+    store_weights_as_halves,
+)
 from compress.runtimes.quiet import quiet
 from compress.target import Target
 
-_STATIC = dict.fromkeys(("linear", "addmm", "matmul", "conv1d", "conv2d"), "") | {
+_PRODUCTS = ("linear", "addmm", "matmul")
+_NO_DYNAMIC = "ONNX Runtime's dynamic convolution is slower than float"
+_STATIC = {
     "conv3d": "ONNX Runtime has no integer 3-D convolution",
     **{f"conv_transpose{n}d": "ONNX Runtime has no integer transposed convolution" for n in (1, 2, 3)},
 }
-_DYNAMIC = dict.fromkeys(("linear", "addmm", "matmul"), "") | {
-    kind: "ONNX Runtime's dynamic convolution is slower than float" for kind in MULTIPLYING if "conv" in kind
-}
-# Below this many elements a cast costs more bytes than it saves.
-_SMALLEST = 64
 # The opset in which QuantizeLinear and DequantizeLinear got an axis.
 _CHANNELS_SINCE = 13
 
 
 def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
-    """Realises a scheme.
+    """Realises a scheme; the parts of a mixed one in turn, on the file that the one before gave.
 
-    `float16` stores weights in half precision and computes in float32: the CPU provider has no half kernels.
-    `int8`: weights int8, activations uint8; output quantization only behind convolutions, so that what follows a
-    matrix product (bias, residual, normalisation) sees float. Where the target's CPU may be an x86 without
-    a dot-product instruction weights keep to 7 bits: it adds pairs of products in 16 bits, which saturates with 8.
+    1. `int8`: weights int8, activations uint8; output quantization only behind convolutions, so that what follows a
+       matrix product (bias, residual, normalisation) sees float. Where the target's CPU may be an x86 without a
+       dot-product instruction weights keep to 7 bits: it adds pairs of products in 16 bits, which saturates with 8.
+    2. `float16` and weight-only `int8` are a smaller store: weights are widened when the file is opened, and arithmetic
+       is float32. The CPU provider has no half kernels, and none that multiplies floats with int8.
+    3. `int4`: matrix products by `MatMulNBits`, blocks of weights with a scale each; with dynamic activations it
+       multiplies integers.
+    4. `flavour = "tensorrt"`: see `flavour`.
 
     Raises:
         LoweringError: If nothing can be quantized or the quantizer fails.
     """
     require("onnxruntime.quantization", why="int8 for ONNX Runtime")
+    if scheme.dtype == "float16" and not scheme.rules:
+        return store_halves(lowered, scheme)
+    scaled = _scaled(lowered.data)
+    parts, reasons = chosen(lowered, scheme, lambda item, use: _refusal(item, use, scaled))
+    if any(part.scheme.activations == "static" for part in parts) and ranges is None:
+        raise InternalError("static quantization without ranges", "")
+    data, made, notes = lowered.data, [], []
+    for part in parts:
+        data, done, said = _realise(replace(lowered, data=data), part, ranges, target, reasons)
+        made += [replace(part, layers=done)] if done else []
+        notes += [note for note in said if note not in notes]
+    if not made:
+        raise nothing(scheme, reasons)
+    return replace(
+        lowered,
+        data=data,
+        outcomes=outcomes(lowered, made, reasons),
+        notes=tuple(notes),
+        arithmetic="int8" if any(part.scheme.activations != "none" for part in made) else "float",
+    )
+
+
+def _realise(
+    lowered: Lowered, part: Part, ranges: Ranges | None, target: Target, reasons: dict[str, str]
+) -> tuple[bytes, tuple[Placed, ...], list[str]]:
+    """The file with one part realised, the layers that became what they should, and what is to be said of it."""
+    scheme, layers, data = part.scheme, list(part.layers), lowered.data
     if scheme.dtype == "float16":
-        return _float16(lowered, scheme)
-    supported = _STATIC if scheme.activations == "static" else _DYNAMIC
-    done, reasons = chosen(lowered, scheme, supported)
-    done = _without_scaled(lowered, done, reasons, scheme)
-    seven_bits = adds_in_16_bits(target.cpu)
+        data, done = store_weights_as_halves(data, layers)
+        reasons.update({item.layer.name: TOO_SMALL for item in layers if item not in done})
+        return data, done, [STORED_AS_HALVES]
+    if scheme.dtype == "int4":
+        return store_blocks(data, layers, scheme.block_size, integer=scheme.activations == "dynamic", reasons=reasons)
+    if scheme.activations == "none":
+        return store_integers(data, layers, scheme.granularity, reasons)
+    flavour = FLAVOURS[target.flavour]
+    seven_bits = adds_in_16_bits(target.cpu) and target.flavour == "cpu"
+    per_channel = scheme.granularity == "channel"
     try:
-        if scheme.activations == "static":
-            if ranges is None:
-                raise InternalError("static quantization without ranges", "")
-            joined = _carried(lowered, done)
-            data = _static(lowered.data, done, joined, ranges, scheme.granularity == "channel", seven_bits)
+        if scheme.activations == "static" and ranges is not None:
+            joined = _carried(lowered, layers) if flavour.rounds_outputs else ()
+            data = _static(data, layers, joined, ranges, per_channel, seven_bits, flavour)
         else:
-            data = _dynamic(lowered.data, done, scheme.granularity == "channel", seven_bits)
+            data = _dynamic(data, layers, per_channel, seven_bits)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise LoweringError(
             f"ONNX Runtime's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
             "exclude the layer it names, or leave the scheme out.",
         ) from error
-    done = _realised(data, done, reasons, scheme)
+    done = _realised(data, layers, reasons, scheme)
     notes = [f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every CPU)" if seven_bits else "")]
     if ranges is not None and scheme.activations == "static":
-        notes.append(f"activations uint8, ranges: {ranges.source}")
+        notes.append(f"activations {flavour.activations}, ranges: {ranges.source}")
     else:
         notes.append("activations uint8, ranges found at run time")
-    return replace(lowered, data=data, outcomes=outcomes(lowered, done, "int8", reasons), notes=tuple(notes))
+    return data, done, notes
 
 
-def _without_scaled(lowered: Lowered, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> list[Placed]:
-    """Leaves out products with a factor of their own: the static kernel ignores beta, the dynamic one takes neither."""
+def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str]) -> str:
+    """Why a layer cannot become what the scheme asks for."""
+    kind = item.layer.operator
+    if scheme.dtype == "float16" or (scheme.dtype == "int8" and scheme.activations == "none"):
+        return ""
+    if scheme.dtype == "int4":
+        return "" if kind in _PRODUCTS else "ONNX Runtime has 4-bit kernels for matrix products only"
+    if item.node in scaled:
+        return "ONNX Runtime has no integer kernel for a product with factors"
+    if scheme.activations == "dynamic":
+        return "" if kind in _PRODUCTS else _NO_DYNAMIC
+    return _STATIC.get(kind, "")
+
+
+def _scaled(data: bytes) -> set[str]:
+    """Products with a factor of their own: the static kernel ignores beta, the dynamic one takes neither."""
     import onnx
 
     factors = {
         node.name: {item.name: item.f for item in node.attribute if item.name in ("alpha", "beta")}
-        for node in onnx.load_from_string(lowered.data).graph.node
+        for node in onnx.load_from_string(data).graph.node
         if node.op_type == "Gemm"
     }
-    scaled = {name for name, given in factors.items() if any(value != 1 for value in given.values())}
-    return _without(done, scaled, "ONNX Runtime has no integer kernel for a product with factors", reasons, scheme)
+    return {name for name, given in factors.items() if any(value != 1 for value in given.values())}
 
 
-def _realised(data: bytes, done: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> list[Placed]:
+def _realised(data: bytes, asked: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> tuple[Placed, ...]:
     """Believes the file, not the quantizer, which skips what it cannot do without a word."""
     import onnx
 
@@ -99,18 +150,9 @@ def _realised(data: bytes, done: list[Placed], reasons: dict[str, str], scheme: 
     else:
         quantized = {node.name.removesuffix("_quant") for node in graph.node if node.op_type == "MatMulInteger"}
         found = quantized | {name.removesuffix("_MatMul") for name in quantized}
-    left = {item.node for item in done} - found
-    return _without(done, left, "ONNX Runtime's quantizer left it in float", reasons, scheme)
-
-
-def _without(
-    done: list[Placed], nodes: set[str], why: str, reasons: dict[str, str], scheme: QuantScheme
-) -> list[Placed]:
-    reasons.update({item.layer.name: why for item in done if item.node in nodes})
-    kept = [item for item in done if item.node not in nodes]
-    if not kept:
-        raise LoweringError(f"the scheme {scheme.name!r} realises nothing: {why}", "leave it out.")
-    return kept
+    left = [item for item in asked if item.node not in found]
+    reasons.update({item.layer.name: "ONNX Runtime's quantizer left it in float" for item in left})
+    return tuple(item for item in asked if item.node in found)
 
 
 def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
@@ -120,7 +162,13 @@ def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
 
 
 def _static(
-    data: bytes, done: list[Placed], joined: Sequence[Joined], ranges: Ranges, per_channel: bool, seven_bits: bool
+    data: bytes,
+    done: list[Placed],
+    joined: Sequence[Joined],
+    ranges: Ranges,
+    per_channel: bool,
+    seven_bits: bool,
+    flavour: Flavour,
 ) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType
@@ -137,7 +185,7 @@ def _static(
     for item in done:
         nodes.append(item.node)
         found[item.input] = ranges.of(item.value_in)
-        if kinds[item.node] == "Conv":
+        if kinds[item.node] == "Conv" and flavour.rounds_outputs:
             if item.activation is not None:
                 nodes.append(item.activation)
                 found[item.output] = ranges.of(item.layer.output)
@@ -155,7 +203,7 @@ def _static(
             per_channel=per_channel,
             reduce_range=seven_bits,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=getattr(QuantType, flavour.kind),
             tensors_range=TensorsData(
                 CalibrationMethod.MinMax,
                 {
@@ -168,14 +216,15 @@ def _static(
             op_types_to_quantize=sorted({kinds[name] for name in nodes}),
             extra_options={
                 "WeightSymmetric": True,
-                "ActivationSymmetric": False,
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm", *([] if flavour.rounds_outputs else ["Conv"])],
+                **flavour.options,
             },
         )
         quantizer.quantize_model()
-    keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
+    if not flavour.dedicated:
+        keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
     quantizer.model.topological_sort()
-    return _serialized(quantizer.model.model)
+    return serialized(quantizer.model.model)
 
 
 def _with_channels(proto: Any) -> Any:
@@ -225,58 +274,4 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
                 "DefaultTensorType": onnx.TensorProto.FLOAT,
             },
         )
-        return _serialized(onnx.load(path))
-
-
-def _float16(lowered: Lowered, scheme: QuantScheme) -> Lowered:
-    """Halves every large tensor but those that a layer reads which the scheme leaves out."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    proto = onnx.load_from_string(lowered.data)
-    read = {node.name: set(node.input) for node in proto.graph.node}
-    reasons = matched(lowered, scheme)
-    left_out = {name for item in lowered.placed if reasons[item.layer.name] for name in read[item.node]}
-    casts, kept = [], []
-    for initializer in proto.graph.initializer:
-        array = numpy_helper.to_array(initializer)
-        if initializer.name in left_out or initializer.data_type != TensorProto.FLOAT or not _halves(array):
-            kept.append(initializer)
-            continue
-        half = numpy_helper.from_array(array.astype(np.float16), f"{initializer.name}.half")
-        kept.append(half)
-        casts.append(
-            helper.make_node(
-                "Cast", [half.name], [initializer.name], name=f"{initializer.name}.cast", to=TensorProto.FLOAT
-            )
-        )
-    halved = {node.output[0] for node in casts}
-    done = [item for item in lowered.placed if read[item.node] & halved]
-    small = f"its weight has fewer than {_SMALLEST} elements, or values that float16 cannot hold"
-    reasons = {layer.name: why for layer, why in lowered.missing} | {
-        item.layer.name: reasons[item.layer.name] or small for item in lowered.placed
-    }
-    if not done:
-        why = "; ".join(sorted(set(reasons.values()))) or "the model has no layer with a weight"
-        raise LoweringError(f"the scheme {scheme.name!r} realises nothing: {why}", "leave it out.")
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    return replace(
-        lowered,
-        data=_serialized(proto),
-        outcomes=outcomes(lowered, done, "float16", reasons),
-        notes=("weights stored as float16 and widened when the file is opened; arithmetic is float32",),
-    )
-
-
-def _halves(array: NDArray[Any]) -> bool:
-    return array.size >= _SMALLEST and float(np.abs(array).max()) <= float(np.finfo(np.float16).max)
-
-
-def _serialized(proto: Any) -> bytes:
-    proto.producer_name, proto.producer_version = "", ""
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+        return serialized(onnx.load(path))
