@@ -171,14 +171,15 @@ def select(found: Iterable[Named], include: tuple[str, ...], exclude: tuple[str,
 _OF_KIND = "operator:"
 
 
-def match(found: Iterable[Layer], pattern: str, where: str) -> list[str]:
-    """Returns the names of the layers that a pattern matches, by name or by `operator:KIND`.
+def match(found: Iterable[Named], pattern: str, where: str) -> list[str]:
+    """Returns the names of what a pattern matches, by name or, of layers, by `operator:KIND`.
 
     Raises:
         CompressError: If there are layers and it matches none.
     """
     wanted = pattern.removeprefix(_OF_KIND)
-    known = {layer.name: layer.operator if wanted != pattern else layer.name for layer in found}
+    by_kind = wanted != pattern
+    known = {item.name: item.operator if by_kind and isinstance(item, Layer) else item.name for item in found}
     matched = [name for name, text in known.items() if fnmatch.fnmatchcase(text, wanted)]
     if not matched and known:
         raise CompressError(
