@@ -65,6 +65,7 @@ def test_a_recording_is_read_back_and_tabulated(tmp_path: Path) -> None:
     assert read(tmp_path, "quiet") == kept
     text = table(tmp_path)
     assert "## Quiet: 460 worker processes" in text
-    assert "| **edge-compress check, tolerance 2 %** | 0.0% | 100.0% |" in text
+    assert "| **edge-compress check, tolerance 2 %** | 0.0% [0.0%, 1.2%] | 100.0% [98.8%, 100.0%] |" in text
     assert all(title in text for title in PEERS)
+    assert "under 1 conditions: 0 of 300 resampled checks said SLOWER, 0.0% [0.0%, 1.2%]" in text
     assert CONDITIONS[1] not in text
