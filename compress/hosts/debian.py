@@ -56,7 +56,7 @@ class Apt:
     """
 
     def __init__(self, folder: Path, architecture: str, sources: Path | None = None) -> None:
-        self._architecture = ARCHITECTURES[architecture]
+        self._architecture = ARCHITECTURES.get(architecture, architecture)
         self._folder = (folder / f"apt-{self._architecture}").absolute()
         self._sources = sources
         self.files = self._folder / "archives"
