@@ -51,12 +51,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="test rows a file is asked (200)")
     parser.add_argument("--processors", nargs="+", default=PROCESSORS, choices=[item.name for item in emulated()])
     parser.add_argument("--model", choices=MODELS, action="append", help="only this model")
+    parser.add_argument("--target", action="append", help="only this target of the recipe")
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache/parity", help="finished steps")
     parser.add_argument("--write", type=Path, help="write the table here")
     given = parser.parse_args()
     rows = []
     for name in given.model or MODELS:
-        for row in _model(name, given.rows, given.processors, Cache(given.cache)):
+        for row in _model(name, given.rows, given.processors, given.target, Cache(given.cache)):
             rows.append(row)
             print(" | ".join(row), flush=True)
     text = _page(rows, given.rows, given.processors)
@@ -66,9 +67,12 @@ def main() -> None:
         print(text)
 
 
-def _model(name: str, count: int, processors: Sequence[str], cache: Cache) -> Iterator[tuple[str, ...]]:
+def _model(
+    name: str, count: int, processors: Sequence[str], targets: Sequence[str] | None, cache: Cache
+) -> Iterator[tuple[str, ...]]:
     path = ROOT / MODELS[name]
     recipe = load_recipe(path).model_copy(update={"schemes": SCHEMES, "explain": None})
+    recipe = recipe.model_copy(update={"targets": tuple(targets or recipe.targets)})
     plan = make_plan(recipe, path.parent, str(path))
     dataset, labels = load_rows(plan)
     models = build_models(plan, dataset, Silent())

@@ -56,7 +56,7 @@ class Apt:
     """
 
     def __init__(self, folder: Path, architecture: str, sources: Path | None = None) -> None:
-        self._architecture = ARCHITECTURES[architecture]
+        self._architecture = ARCHITECTURES.get(architecture, architecture)
         self._folder = (folder / f"apt-{self._architecture}").absolute()
         self._sources = sources
         self.files = self._folder / "archives"
@@ -70,7 +70,9 @@ class Apt:
         self._configure()
         self._run("update")
         install = ("--yes", "--no-install-recommends", "install", *names)
-        packages = tuple(parse_uris(self._run("--print-uris", *install)))
+        # apt names only what it has not fetched yet, so it is shown an empty folder.
+        nothing = f"Dir::Cache::archives={self._folder / 'nothing'}"
+        packages = tuple(parse_uris(self._run("--print-uris", "--option", nothing, *install)))
         if not packages:
             raise CompressError(f"apt names no files for {', '.join(names)} on {self._architecture}", _sources_hint())
         self._run("--download-only", *install)
@@ -86,7 +88,7 @@ class Apt:
                     f"{tool} is not there: the system is made of packages of Debian or Ubuntu",
                     "set it up on such a machine and copy its folder (see docs/parity.md), or install apt and dpkg.",
                 )
-        for path in ("state/lists/partial", "archives/partial"):
+        for path in ("state/lists/partial", "archives/partial", "nothing/partial"):
             (self._folder / path).mkdir(parents=True, exist_ok=True)
         (self._folder / "state" / "status").touch()
         dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout

@@ -104,9 +104,14 @@ def in_system(processor: Processor, qemu: Path, system: Path, runtime: str | Non
     return Emulation(launcher, python, f"{qemu_version(qemu)}, system {manifest['digest'][:12]}", runtimes)
 
 
+def qemu_names(architecture: str) -> tuple[str, ...]:
+    """Returns what distributions call the emulator of an architecture, the preferred one first."""
+    return f"qemu-{architecture}-static", f"qemu-{architecture}"
+
+
 def find_qemu(architecture: str, folder: Path) -> Path | None:
     """Returns the emulator of an architecture: an installed one, else the one that was set up."""
-    names = (f"qemu-{architecture}-static", f"qemu-{architecture}")
+    names = qemu_names(architecture)
     installed = next((found for name in names if (found := shutil.which(name))), None)
     if installed is not None:
         return Path(installed)

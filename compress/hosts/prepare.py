@@ -30,6 +30,7 @@ from compress.hosts.emulation import (
     find_qemu,
     in_system,
     installed_runtimes,
+    qemu_names,
     read_manifest,
 )
 from compress.hosts.wheels import Platform, fetch_wheels, unpack_wheels
@@ -104,6 +105,11 @@ def _prepare_qemu(folder: Path, architecture: str, say: Say, sources: Path | Non
             # It is linked statically: what its package depends on beside QEMU itself is not needed.
             if package.file.startswith("qemu-user"):
                 unpack(apt.files / package.file, scratch)
+        # Of the emulators of every architecture there is, a few are needed.
+        names = {name for item in emulated() for name in qemu_names(item.architecture)}
+        for path in (scratch / "usr" / "bin").glob("*"):
+            if path.name not in names:
+                path.unlink()
         _install(folder, "qemu", scratch, {"packages": _listed(packages)})
     if find_qemu(architecture, folder) is None:
         raise CompressError(

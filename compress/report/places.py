@@ -13,6 +13,9 @@ MEANING = (
     "against what the file was made from; elsewhere: the same file on the same rows against its answers here."
 )
 
+# A share of the output's range below which its digits tell nothing.
+_TINY = 1e-5
+
 
 def matrix(evidence: Evidence) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns the headings and a row an output of every artifact that ran in another place; no rows where none did."""
@@ -61,11 +64,15 @@ def _worst(found: list[tuple[TargetEvidence, Candidate, Parity]]) -> str:
     if row.max_abs:
         where = f"{plain(target.target)} {plain(candidate.scheme)}, {plain(row.output)}, on {plain(row.place)}"
         text = f"the largest difference is {format_significant(row.max_abs, 2)}, {_percent(row)} of the range ({where})"
-    return f"{text}; {plural(flips, 'decision')} of all differ" if decided else text
+    changed = f"{plural(flips, 'decision')} changed" if flips else "no decision differs"
+    return f"{text}; {changed}" if decided else text
 
 
 def _percent(row: Parity) -> str:
-    return MISSING if row.range_share is None else f"{row.range_share * 100:.2g} %"
+    share = row.range_share
+    if share is None:
+        return MISSING
+    return f"{share * 100:.2g} %" if share >= _TINY else f"<{_TINY * 100:g} %"
 
 
 def _share(row: Parity) -> float:

@@ -43,7 +43,7 @@ class Kitchen:
 
         def unpack(package: Path, root: Path) -> None:
             if package.name == QEMU.file:
-                put_qemu(root.parent / "made")
+                put_qemu(root.parent / "made", architectures=("x86_64", "aarch64", "mips"))
                 os.rename(root.parent / "made" / "qemu" / "usr", root / "usr")
                 return
             write_program(root / "usr" / "bin" / "python3.11", self.python)
@@ -90,6 +90,8 @@ def test_everything_is_fetched_started_and_put_in_place(kitchen: Kitchen, quick:
     assert kitchen.fetched[1:3] == ["python3", "libstdc++6"]
     assert f"ai-edge-litert=={runtimes['litert']}" in kitchen.fetched
     assert set(quick) == {(item.name, runtime) for item in emulated() for runtime in runtimes}
+    tools = kitchen.folder / "qemu" / "usr" / "bin"
+    assert sorted(path.name for path in tools.iterdir()) == ["qemu-aarch64-static", "qemu-x86_64-static"]
     system = kitchen.folder / "aarch64"
     manifest = read_manifest(system)
     assert manifest is not None

@@ -68,7 +68,7 @@ def test_the_largest_difference_is_named_as_a_share_of_the_range(certified: Evid
         "answers compared on emulated-haswell (haswell, emulated), emulated-cortex-a53 (cortex-a53, emulated) with "
         "those here, 500 rows: "
         "the largest difference is 0.012, 0.2 % of the range (onnxruntime-cpu int8-dynamic, logit, on "
-        "emulated-haswell); 3 decisions of all differ",
+        "emulated-haswell); 3 decisions changed",
     )
     assert f"parity: {checked_on(certified)[0]}" in notes(certified)
 
@@ -76,6 +76,12 @@ def test_the_largest_difference_is_named_as_a_share_of_the_range(certified: Evid
 def test_the_largest_is_that_of_the_narrowest_range(evidence: Evidence) -> None:
     found = checked(evidence, row("emulated-haswell", 0.02, spread=100.0), row("emulated-cortex-a53", 0.01, spread=0.1))
     assert "is 0.010, 10 % of the range" in checked_on(found)[0]
+
+
+def test_a_share_that_tells_nothing_is_only_bounded(evidence: Evidence) -> None:
+    found = checked(evidence, row("emulated-haswell", 1e-6, spread=6.0), row("emulated-cortex-a53", 0.0))
+    assert matrix(found)[1][0][3] == "1.0e-06 (<0.001 %), 0 of 500"
+    assert checked_on(found)[0].endswith("on emulated-haswell); no decision differs")
 
 
 def test_equal_answers_are_said_to_be_equal(evidence: Evidence) -> None:

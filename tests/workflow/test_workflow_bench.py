@@ -89,6 +89,14 @@ def test_a_target_of_another_runtime_is_refused(canned: Bench) -> None:
         found(canned.folder, "missing.onnx")
 
 
+def test_no_times_are_taken_on_an_emulated_target(canned: Bench) -> None:
+    target = canned.folder / "emulated.toml"
+    target.write_text('schema = 1\nruntime = "onnxruntime"\nhost = "emulated"\ncpu = "haswell"\n')
+    with pytest.raises(CompressError, match="the target 'emulated' is emulated: it gives answers, not speed"):
+        found(canned.folder, target=str(target))
+    assert not canned.jobs
+
+
 def test_operators_are_joined_to_layers_of_the_run_that_made_them(finished: Any) -> None:
     folder = finished.folder / "out/artifacts"
     name = next(path.name for path in sorted(folder.iterdir()) if "float32" in path.name)

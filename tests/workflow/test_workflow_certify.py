@@ -13,7 +13,9 @@ from tiny_project import Project, check_whole
 from compress.errors import RecipeError, WorkerError
 from compress.evidence import Candidate, Evidence, to_json
 from compress.hosts.emulated import EmulatedHost
+from compress.hosts.emulation import emulation_folder, find_emulation
 from compress.hosts.local import LocalHost
+from compress.processors import PROCESSORS
 from compress.worker.arrays import read_arrays, write_arrays
 from compress.workflow.certify import spread
 
@@ -231,3 +233,21 @@ def test_a_wrong_place_is_named_before_anything_runs(project: Project, hosts: li
 def test_rows_are_spread_over_the_whole(count: int, chosen: list[int]) -> None:
     rows = np.array([3, 5, 9, 11, 21, 30, 40])
     assert spread(rows, count).tolist() == chosen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_ships_is_certified_by_real_emulation(project: Project) -> None:
+    cpus = ("haswell", "cortex-a53")
+    for cpu in cpus:
+        try:
+            find_emulation(PROCESSORS[cpu], emulation_folder(), "litert")
+        except WorkerError as error:
+            pytest.skip(str(error))
+    outcome = with_places(project, *cpus, targets=["onnxruntime-cpu", "litert-cpu"]).run()
+    assert outcome.exit_code == 0
+    for target in project.evidence().targets:
+        shipped = next(item for item in target.candidates if item.scheme == target.choice.scheme)
+        assert [item.place for item in shipped.elsewhere] == list(cpus)
+        assert all(item.flips == 0 for item in shipped.elsewhere)
+    assert all("qemu" in place.machine for place in project.evidence().places)
