@@ -5,7 +5,7 @@
     python benchmarks/quantization.py --quick                        # few rows and pairs, to try it; writes no table
 
 Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime, with one
-thread, in fresh processes in turns. A tool that does not install or fails stands in the table with its reason. Figures
+thread, each in turns with the float32 file within a process, by processor time. A tool that does not install or fails stands in the table with its reason. Figures
 are kept in quantization.json, case by case, so that a case can be measured again alone; quantization.md is written
 from them.
 """
@@ -23,9 +23,11 @@ from quantization_cases import SOURCES, Case
 from quantization_peers import PEERS, RUNTIME, PeerError, install, quantize
 from quantization_table import render
 
-from compress.bench import BenchItem, measure, run_outputs
+from compress.bench import ratio_interval, run_outputs
+from compress.bench.duels import Fighter, Ring, in_turns
 from compress.bench.environment import environment
-from compress.errors import CompressError
+from compress.bench.race import Sample
+from compress.errors import CompressError, WorkerError
 from compress.evaluate.parity import parity
 from compress.evaluate.tasks import compare_task
 from compress.evidence import Metric
@@ -90,7 +92,9 @@ def _case(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{name}: {label}", flush=True)
                 try:
                     figures = json.loads(quantize(tool, setting, folder, out, options.envs, TIMEOUT_S))
-                    made[label] = {**figures, "bytes": out.stat().st_size}
+                    # Some write weights into a file beside it.
+                    size = sum(path.stat().st_size for path in folder.glob(f"{out.name}*"))
+                    made[label] = {**figures, "bytes": size}
                     files[label] = out
                 except PeerError as error:
                     made[label] = {"error": _reason(tool, error, options.envs)}
@@ -150,29 +154,31 @@ def _primary(case: Case, labels: Any, baseline: Any, scores: Any) -> Metric:
 def _add_latency(
     case: Case, files: dict[str, Path], made: dict[str, dict[str, Any]], folder: Path, options: argparse.Namespace
 ) -> None:
-    """Times all files in turns, one row a call."""
-    write_arrays(folder / "row.npz", {name: array[:1] for name, array in case.test.items()})
-    results = measure(
-        LocalHost(),
-        [BenchItem(label, RUNTIME, path) for label, path in files.items()],
-        folder / "row.npz",
-        threads=1,
-        batch=1,
-        seconds=0.1 if options.quick else 0.5,
-        pairs=5 if options.quick else options.pairs,
-        max_pairs=5 if options.quick else options.pairs,
-        tolerance=0.02,
-        seed=0,
-        timeout_s=TIMEOUT_S,
-    )
-    for label, result in results.items():
-        if result.latency is None:
-            made[label]["error"] = result.error
-            continue
-        made[label]["ms"] = result.latency.median_ms
-        ratio = result.latency.comparison
-        if ratio is not None:
-            made[label]["ratio"] = [ratio.ratio, ratio.interval.low, ratio.interval.high]
+    """Times every file against the float32 one, in turns within a process, in rounds over all files; one row a call."""
+    rows = folder / "row.npz"
+    write_arrays(rows, {name: array[:1] for name, array in case.test.items()})
+    ring = Ring(RUNTIME, rows, 1, TIMEOUT_S)
+    duels = {
+        label: in_turns(LocalHost(), Fighter(files[FLOAT], 1), Fighter(path, 1), ring)
+        for label, path in files.items()
+        if label != FLOAT
+    }
+    samples: dict[str, list[Sample]] = {label: [] for label in duels}
+    for number in range(5 if options.quick else options.pairs):
+        for label, take in duels.items():
+            if "error" not in made[label]:
+                try:
+                    samples[label].append(take(number % 2 == 1))
+                except WorkerError as error:
+                    made[label]["error"] = error.message
+    timed = {label: found for label, found in samples.items() if "error" not in made[label]}
+    for label, found in timed.items():
+        logs = [sample.log_ratio for sample in found]
+        interval = ratio_interval(np.ones(len(logs)).tolist(), np.exp(logs).tolist())
+        made[label]["ratio"] = [float(np.exp(np.median(logs))), interval.low, interval.high]
+        made[label]["ms"] = float(np.median([sample.candidate_ms for sample in found]))
+    every = [sample.baseline_ms for found in timed.values() for sample in found]
+    made[FLOAT]["ms"] = float(np.median(every)) if every else float("nan")
 
 
 def _options() -> argparse.Namespace:
@@ -181,7 +187,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--install", action="store_true", help="make the environments that are missing")
     parser.add_argument("--tools", default=",".join(PEERS), help=f"of: {', '.join(PEERS)}")
     parser.add_argument("--cases", default=",".join(SOURCES), help=f"of: {', '.join(SOURCES)}")
-    parser.add_argument("--pairs", type=int, default=15, help="processes a file")
+    parser.add_argument("--pairs", type=int, default=11, help="processes a file")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and few pairs; writes no table")
     options = parser.parse_args()
     for key, known in (("tools", PEERS), ("cases", SOURCES)):

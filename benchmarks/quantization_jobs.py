@@ -95,6 +95,33 @@ def _nncf(task: Task) -> Prepared:
     return run
 
 
+def _neural_compressor(task: Task) -> Prepared:
+    from onnx_neural_compressor.data_reader import CalibrationDataReader
+    from onnx_neural_compressor.quantization import QuantFormat, config, quantize
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rewind()
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+        def rewind(self) -> None:
+            self.left = task.feeds()
+
+    def run() -> None:
+        settings: dict[str, Any] = {"calibration_sampling_size": len(next(iter(task.rows.values())))}
+        if task.setting == "dynamic":
+            chosen = config.DynamicQuantConfig(per_channel=True)
+        elif task.best:
+            chosen = config.StaticQuantConfig(Reader(), quant_format=QuantFormat.QDQ, per_channel=True, **settings)
+        else:
+            chosen = config.StaticQuantConfig(Reader(), **settings)
+        quantize(str(task.model), str(task.out), chosen)
+
+    return run
+
+
 def _edge_compress(task: Task) -> Prepared:
     """Ours: the graph is calibrated in torch, the float32 file is quantized; making both is no part of it."""
     sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
@@ -126,6 +153,7 @@ TOOLS: dict[str, Callable[[Task], Prepared]] = {
     "edge-compress": _edge_compress,
     "onnxruntime": _onnxruntime,
     "nncf": _nncf,
+    "onnx-neural-compressor": _neural_compressor,
 }
 
 

@@ -39,7 +39,14 @@ PEERS = {
     ),
     RUNTIME: Peer((), transformer=("default", "best", "dynamic", "dynamic best")),
     "nncf": Peer(("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1")),
-    "onnx-neural-compressor": Peer(("onnx-neural-compressor==1.0", "onnxruntime==1.31.1")),
+    "onnx-neural-compressor": Peer(
+        # Its own requirements lack the last four.
+        (
+            *("onnx-neural-compressor==1.0", "onnx==1.23.2", "onnxruntime==1.31.1"),
+            *("scipy==1.17.1", "prettytable==3.18.0", "psutil==7.2.2", "py-cpuinfo==9.0.0"),
+        ),
+        transformer=("default", "best", "dynamic"),
+    ),
 }
 
 

@@ -6,10 +6,10 @@ from tiny_models import answers, sqnr_db
 
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import Joined, carried
-from compress.runtimes.litert.flatbuffer import INT8, code, read
+from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, code, read
 
 STATIC = BUILTIN_SCHEMES["int8-static"]
-ADD, PAD, MEAN = 0, 34, 40
+ADD, PAD, MEAN, QUANTIZE = 0, 34, 40, 114
 
 
 def step(name, *inputs):
@@ -76,3 +76,19 @@ def test_a_branch_in_float_leaves_its_sums_in_float(runtime, corner):
     got = answers(runtime, file.data, made.rows)
     for name, wanted in made.answers.items():
         assert sqnr_db(wanted, got[name]) > 20
+
+
+@pytest.mark.parametrize("name", ["residual", "shapes", "encoder", "shared"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_no_integer_becomes_a_number_only_to_be_rounded_again(runtime, name, corner):
+    data = corner(runtime, name).quantized(STATIC).data
+    if runtime == "onnxruntime":
+        graph = onnx.load_from_string(data).graph
+        whole = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+        again = [node.name for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in whole]
+    else:
+        flat = read(data)
+        operators = flat.subgraphs[0].operators
+        whole = {int(item.outputs[0]) for item in operators if code(flat, item) == DEQUANTIZE}
+        again = [item for item in operators if code(flat, item) == QUANTIZE and int(item.inputs[0]) in whole]
+    assert not again
