@@ -26,6 +26,7 @@ _PASSING = (
     "aten.unsqueeze.",
 )
 _EMBEDDING = "aten.embedding.default"
+_INDEX = "aten.index.Tensor"
 
 
 def check_vocabulary(dataset: Dataset, model: Model) -> None:
@@ -129,9 +130,11 @@ def _tables(dataset: Dataset, reader: TextReader, model: Model) -> Iterator[str]
 
 
 def _embeddings(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
-    """The look-ups whose index is this value, handed on unchanged."""
+    """The look-ups whose index is this value, handed on unchanged; a map from ids to rows is one, too."""
     for user in node.users:
-        if str(user.target) == _EMBEDDING and user.args[1] is node:
+        if (str(user.target) == _EMBEDDING and user.args[1] is node) or (
+            str(user.target) == _INDEX and user.args[1] == [node]
+        ):
             yield user
         elif str(user.target).startswith(_PASSING) and user.args[0] is node:
             yield from _embeddings(user)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 GROUP, KEPT = 4, 2
+# Numbers in the systems that are solved together: 64 MiB of them.
+_AT_ONCE = 1 << 23
 
 
 def fits(weight: torch.Tensor) -> bool:
@@ -49,8 +51,12 @@ def fitted(weight: torch.Tensor, mask: torch.Tensor, second: torch.Tensor) -> to
     # Inputs that never vary leave the answer open: it is kept near the old weight's size.
     damped = second + torch.eye(len(second), dtype=torch.float64) * float(second.diagonal().mean()) * 1e-3
     targets = wide @ damped
-    result = torch.zeros_like(wide)
-    for row, (stays, target) in enumerate(zip(mask, targets, strict=True)):
-        index = stays.nonzero().squeeze(1)
-        result[row, index] = torch.linalg.solve(damped[index][:, index], target[index])
-    return result.to(weight.dtype)
+    places = mask.nonzero()[:, 1].reshape(len(mask), -1)
+    found = torch.empty(places.shape, dtype=torch.float64)
+    step = max(1, _AT_ONCE // places.shape[1] ** 2)
+    for start in range(0, len(places), step):
+        rows = slice(start, start + step)
+        own = places[rows]
+        lower = torch.linalg.cholesky(damped[own[:, :, None], own[:, None, :]])
+        found[rows] = torch.cholesky_solve(targets[rows].gather(1, own)[:, :, None], lower).squeeze(2)
+    return torch.zeros_like(wide).scatter_(1, places, found).to(weight.dtype)

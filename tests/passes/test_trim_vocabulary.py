@@ -22,6 +22,7 @@ from compress.data.text import TextReader
 from compress.data.text_tokenizer import TextTokenizer, load_tokenizer
 from compress.data.text_vocabulary import ids_of, special_ids, tokens_of, unknown_id
 from compress.errors import CompressError, DataError, PassError, RecipeError
+from compress.model.belongings import check_vocabulary, token_tables
 from compress.passes.base import Context, run_pass
 from compress.runtimes.onnxruntime.export import export as export_onnx
 
@@ -218,6 +219,9 @@ def test_tokens_that_no_text_has_become_the_unknown_token(classifier, tokenizer,
     )
     assert result.model.signature == classifier.signature
     assert result.model.attachments == classifier.attachments
+    # Ids are still checked against what the model knows: the map, by now.
+    assert token_tables(text_data(tokenizer), result.model) == ("tokens.row_of_id",)
+    check_vocabulary(text_data(tokenizer), result.model)
     check_like_any_other(result.model, given, tmp_path)
 
 
