@@ -63,9 +63,9 @@ def main() -> int:
         help="another way of ours in the comparison of quality: options of the pass; the text $ratio, $macs or $speedup"
         " stands for what the peer used or reached",
     )
-    parser.add_argument("--ratios", type=float, nargs="+", default=(0.3, 0.5), help="of the comparison of quality")
-    parser.add_argument("--train-rows", type=int, default=3000, help="of the recovery")
-    parser.add_argument("--epochs", type=int, default=2, help="of the recovery")
+    parser.add_argument("--ratios", type=float, nargs="+", default=(0.5,), help="of the comparison of quality")
+    parser.add_argument("--train-rows", type=int, default=2000, help="of the recovery")
+    parser.add_argument("--epochs", type=int, default=1, help="of the recovery")
     parser.add_argument("--test-rows", type=int, default=2000, help="that quality is told from")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--pairs", type=int, default=8, help="processes a ratio of latencies")

@@ -39,9 +39,9 @@ WAYS: dict[str, dict[str, Any]] = {
 class Effort:
     """What is compared, and how much is spent on each candidate: the same on all."""
 
-    ratios: tuple[float, ...] = (0.3, 0.5)
-    train_rows: int = 3000
-    epochs: int = 2
+    ratios: tuple[float, ...] = (0.5,)
+    train_rows: int = 2000
+    epochs: int = 1
     test_rows: int = 2000
 
 
