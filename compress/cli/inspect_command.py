@@ -22,8 +22,11 @@ def command(file: Path, layers: bool, groups: bool, as_json: bool) -> int:
     if groups:
         from rich.console import Console
 
-        from compress.cli.groups import render_groups
+        from compress.cli.groups import groups_to_plain, render_groups
 
+        if as_json:
+            click.echo(json.dumps(groups_to_plain(file), indent=2))
+            return 0
         render_groups(file, Console(), members=layers)
         return 0
     from compress.cli.inspect import inspect_file, render, to_plain

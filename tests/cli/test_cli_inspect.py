@@ -193,8 +193,11 @@ def test_importing_it_loads_no_framework() -> None:
 def test_groups_of_a_model_are_listed_with_what_cannot_be_cut(onnx_file: Path, command: Command) -> None:
     said = command("inspect", onnx_file, "--groups", "--layers")
     assert said.code == 0
-    assert "no: an input of the model" in said.out and "no: an output of the model" in said.out
+    assert "an input of the model" in said.out and "an output of the model" in said.out
     assert "0 of 2 groups can be cut" in said.out
+    plain = json.loads(command("inspect", onnx_file, "--groups", "--json").out)
+    assert [group["can_be_cut"] for group in plain["groups"]] == [False, False]
+    assert {group["reason"] for group in plain["groups"]} == {"an input of the model", "an output of the model"}
 
 
 def test_weights_have_no_groups(tmp_path: Path, command: Command) -> None:

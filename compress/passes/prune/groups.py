@@ -12,11 +12,13 @@ from torch.fx import GraphModule
 
 from compress.model.core import Model
 from compress.passes.edit import edited, get_parameter
-from compress.passes.prune.axes import Axis, Cut, Dim, leaves, places
+from compress.passes.prune.axes import Axis, Cut, Dim, leaves, places, size, terms
+from compress.passes.prune.rules_elements import RULES as ELEMENTS
 from compress.passes.prune.rules_layers import KERNEL
 from compress.passes.prune.rules_layers import RULES as LAYERS
+from compress.passes.prune.rules_pieces import RULES as PIECES
 from compress.passes.prune.rules_views import RULES as VIEWS
-from compress.passes.prune.trace import Trace, trace
+from compress.passes.prune.trace import Trace, listed, trace
 
 Indices = NDArray[np.int64]
 
@@ -77,6 +79,18 @@ class Analysis:
         """The groups that can be cut."""
         return tuple(group for group in self.groups if not group.frozen)
 
+    @property
+    def inner(self) -> frozenset[str]:
+        """Names of the groups that lie inside another one that can be cut, as the channels of a head do."""
+        cuttable = {group.axis for group in self.prunable}
+        found = set()
+        for group in self.prunable:
+            for term in terms(group.members[0].dim):
+                axes = [axis.root for axis in term]
+                if group.axis in axes and cuttable & set(axes[: axes.index(group.axis)]):
+                    found.add(group.name)
+        return frozenset(found)
+
 
 def analyse(model: Model) -> Analysis:
     """Finds the coupled groups of a Model; no row is run.
@@ -89,7 +103,7 @@ def analyse(model: Model) -> Analysis:
 
 def analyse_module(module: GraphModule) -> Analysis:
     """Finds the groups of a graph with its weights inside."""
-    found = trace(module, {**VIEWS, **LAYERS})
+    found = trace(module, {**ELEMENTS, **PIECES, **VIEWS, **LAYERS})
     reached: dict[Axis, list[Member]] = {}
     for name, shape in found.stored.items():
         for place, dim in enumerate(shape):
@@ -141,14 +155,29 @@ def apply_cut(analysis: Analysis, keep: Mapping[str, Sequence[int] | Indices]) -
         chosen[group.axis] = kept
     applied = Cut(chosen)
     _cut_parameters(analysis, applied)
-    for node in analysis.module.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
-        # A kernel may lay out a smaller result in another order in memory, which a view refuses.
-        node.target = torch.ops.aten.reshape.default
+    _make_robust(analysis)
     for (node, place), value in analysis.found.rewrites.items():
         if isinstance(place, int):
             node.update_arg(place, value(applied))
         else:
             node.update_kwarg(place, value(applied))
+
+
+def _make_robust(analysis: Analysis) -> None:
+    """Writes what depends on sizes or on the order in memory so that it does not."""
+    aten = torch.ops.aten
+    for node in analysis.module.graph.find_nodes(op="call_function", target=aten.view.default):
+        # A kernel may lay out a smaller result in another order in memory, which a view refuses.
+        node.target = aten.reshape.default
+    for target in (aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims):
+        for node in analysis.module.graph.find_nodes(op="call_function", target=target):
+            # What had one position goes; what a cut leaves with one position does not.
+            before = analysis.found.shapes[node.all_input_nodes[0]]
+            if not isinstance(before, tuple):
+                continue
+            chosen = node.args[1] if len(node.args) > 1 else range(len(before))
+            ones = [place for place in listed(chosen) if size(before[place]) == 1]
+            node.target, node.args, node.kwargs = aten.squeeze.dims, (node.args[0], ones), {}
 
 
 def _cut_parameters(analysis: Analysis, applied: Cut) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from compress.passes.prune.axes import UNIT, Dim, freeze, fresh, mix, product, size, unify
-from compress.passes.prune.trace import Call, Result, Rule, Shape, frozen_shape, refuse
+from compress.passes.prune.trace import Call, Result, Rule, Shape, dims_size, frozen_shape, refuse
 
 # Why the elements of a kernel stay; such dimensions are no groups worth a word.
 KERNEL = "a kernel"
@@ -105,12 +105,20 @@ def conv_transpose(call: Call) -> Result:
 
 
 def batch_norm(call: Call) -> Result:
-    """`batch_norm`: in eval form every channel is scaled and shifted by itself."""
+    """`batch_norm`, `instance_norm`: in eval form every channel is scaled and shifted by itself."""
     value = call.shape("input") or ()
     for name in ("weight", "bias", "running_mean", "running_var"):
         held = call.shape(name)
         if held:
             unify(value[1], held[0], call.at("batch normalisation"))
+    return value
+
+
+def prelu(call: Call) -> Result:
+    """`prelu`: a slope a channel, or one for all."""
+    value, weight = call.shape("self") or (), call.shape("weight") or ()
+    if dims_size(weight) > 1:
+        unify(value[1], weight[0], call.at("prelu"))
     return value
 
 
@@ -183,6 +191,17 @@ def pooling(call: Call) -> Result:
     return (*value[:-spatial], *frozen_shape(sizes[-spatial:], call.at("picture elements")))
 
 
+def pixel_shuffle(call: Call) -> Result:
+    """`pixel_shuffle`: the `r · r` parts of each channel become picture elements."""
+    value, sizes = call.shape("self") or (), call.sizes()
+    parts = fresh(int(call.get("upscale_factor")) ** 2, call.at("picture elements"))
+    channels = fresh(sizes[-3])
+    unify(value[-3], product([channels, parts]), call.at("pixel_shuffle"))
+    for dim in value[-2:]:
+        freeze(dim, call.at("picture elements"))
+    return (*value[:-3], channels, *frozen_shape(sizes[-2:], call.at("picture elements")))
+
+
 def broadcast(call: Call, shapes: list[Shape]) -> Shape:
     """Lines shapes up from the right and makes one of those that are not of size 1."""
     result: list[Dim] = []
@@ -201,7 +220,8 @@ RULES: Mapping[str, Rule] = {
     "embedding": embedding,
     **{f"conv{n}d": convolution for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": conv_transpose for n in (1, 2, 3)},
-    "batch_norm": batch_norm,
+    **dict.fromkeys(("batch_norm", "instance_norm"), batch_norm),
+    "prelu": prelu,
     **dict.fromkeys(("layer_norm", "rms_norm"), layer_norm),
     "group_norm": group_norm,
     "scaled_dot_product_attention": attention,
@@ -211,11 +231,12 @@ RULES: Mapping[str, Rule] = {
         for n in (1, 2, 3)
         for kind in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
     },
+    **{f"upsample_nearest{n}d": pooling for n in (1, 2, 3)},
     **dict.fromkeys(
-        ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa"), pooling
+        ("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"), pooling
     ),
-    "upsample_nearest1d": pooling,
-    "upsample_linear1d": pooling,
+    "_upsample_bilinear2d_aa": pooling,
+    "pixel_shuffle": pixel_shuffle,
 }
 
 __all__ = ["KERNEL", "RULES", "broadcast"]

@@ -142,7 +142,12 @@ def _called(node: Node, found: Trace, rules: Mapping[str, Rule]) -> Result:
     if rule is None:
         found.unknown.append((node.name, call.operator))
         return refuse(call, f"the operator {call.operator!r} has no rule")
-    return rule(call)
+    try:
+        return rule(call)
+    except (ValueError, IndexError):
+        # Shapes other than those that the rule is written for: nothing is known of this call then.
+        found.unknown.append((node.name, call.operator))
+        return refuse(call, f"the operator {call.operator!r} has no rule for these shapes")
 
 
 def refuse(call: Call, reason: str) -> Result:
@@ -192,3 +197,13 @@ def plain_size(length: Any) -> int:
 def dims_size(dims: Sequence[Dim]) -> int:
     """Returns the number of elements of some dimensions together."""
     return math.prod(size(dim) for dim in dims)
+
+
+def placed(place: int, shape: Sequence[Any]) -> int:
+    """Returns a dimension's number, counted from the front."""
+    return int(place) + len(shape) if place < 0 else int(place)
+
+
+def listed(value: Any) -> list[int]:
+    """Returns one or several numbers as a list."""
+    return list(value) if isinstance(value, list | tuple | range) else [value]
