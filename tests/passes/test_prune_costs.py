@@ -1,0 +1,107 @@
+"""The costs of a graph: multiply-adds by width, parts that stand alone, and a table fitted to what was timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prune_doubles import CountingMeter
+from prune_kit import exported
+from test_prune_proof import CASES
+
+from compress.model.cost import cost, macs_of
+from compress.passes.prune.axes import Cut
+from compress.passes.prune.costs import cut_to, multiply_adds
+from compress.passes.prune.groups import analyse
+from compress.passes.prune.parts import find_parts, part_model
+from compress.passes.prune.table import measure_costs, measure_table
+from compress.passes.prune.work import macs, sizes_under
+
+SEVERAL = ["residual", "dense", "grouped", "fused-chunk", "patches", "squeeze", "compact_bert", "mobilenet_v2"]
+
+
+def walked(name):
+    make, inputs = CASES[name]
+    model = exported(make(), **inputs)
+    return model, analyse(model)
+
+
+def some_widths(groups, seed):
+    random = np.random.default_rng(seed)
+    return {group.name: int(random.integers(1, group.size + 1)) for group in groups}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_multiply_adds_are_a_cost_by_width(name):
+    model, analysis = walked(name)
+    groups = analysis.prunable
+    costs = multiply_adds(analysis, groups)
+    full = {group.name: group.size for group in groups}
+    assert costs.total(full) == cost(model).macs
+    known = {group.name: group for group in groups}
+    for seed in range(3):
+        widths = some_widths(groups, seed)
+        assert costs.total(widths) == macs(analysis, cut_to(known, widths))
+        for group in groups:
+            assert costs.saved(group.name, 1, widths) == costs.total(widths) - costs.total({**widths, group.name: 1})
+
+
+@pytest.mark.parametrize("name", [name for name in SEVERAL if name in CASES])
+def test_parts_hold_all_arithmetic_that_widths_decide(name):
+    _, analysis = walked(name)
+    groups = analysis.prunable
+    parts = find_parts(analysis, groups)
+    known = {group.name: group for group in groups}
+    inside = {node for part in parts for node in part.nodes}
+    assert len(inside) == sum(len(part.nodes) for part in parts)
+    for seed in range(2):
+        widths = some_widths(groups, seed)
+        before, after = sizes_under(analysis, Cut()), sizes_under(analysis, cut_to(known, widths))
+        for node in analysis.module.graph.nodes:
+            if node.op == "call_function" and macs_of(node, before) != macs_of(node, after):
+                assert node in inside, node.name
+
+
+@pytest.mark.parametrize("name", [name for name in SEVERAL if name in CASES])
+def test_a_part_stands_alone_at_any_width(name):
+    _, analysis = walked(name)
+    groups = analysis.prunable
+    known = {group.name: group for group in groups}
+    parts = find_parts(analysis, groups)
+    for part in parts[:: max(1, len(parts) // 6)]:
+        for widths in ({group.name: group.size for group in groups}, some_widths(groups, 1)):
+            cut = cut_to(known, widths)
+            model = part_model(analysis, part, cut)
+            sizes = sizes_under(analysis, cut)
+            assert cost(model).macs == sum(macs_of(node, sizes) for node in part.nodes)
+            given = {item.name: np.ones((2, *item.shape), item.dtype) for item in model.signature.inputs}
+            (answer,) = model.run(given).values()
+            one = [array[:1] for array in model.run({key: value[:1] for key, value in given.items()}).values()]
+            assert answer.size == 2 * one[0].size
+            assert part_model(analysis, part, cut).digest == model.digest
+
+
+def test_parts_of_one_kind_and_size_are_timed_once():
+    _, analysis = walked("mobilenet_v2")
+    meter = CountingMeter()
+    parts = find_parts(analysis, analysis.prunable)
+    table = measure_table(analysis, analysis.prunable, parts, 8, meter)
+    lines = sum(len(entries) - 1 for entries in table.values())
+    assert len(meter.counts) == 1
+    assert meter.counts[0] < lines
+    assert all(entries[0].widths == {name: size for name, size in entries[0].widths.items()} for entries in table.values())
+
+
+@pytest.mark.parametrize("name", ["residual", "compact_bert", "dense"])
+def test_the_table_tells_the_time_of_widths_that_were_not_timed(name):
+    model, analysis = walked(name)
+    groups = analysis.prunable
+    meter = CountingMeter(constant_ms=0.1, ns=50.0, alone_ms=0.004)
+    costs = measure_costs(analysis, groups, 1, meter, meter.ms(model))
+    known = {group.name: group for group in groups}
+    full = {group.name: group.size for group in groups}
+    scale = min(1.0, meter.ms(model) / costs.total(full))
+    assert costs.total(full) == pytest.approx(meter.ms(model), rel=0.02)
+    for seed in range(3):
+        widths = some_widths(groups, seed)
+        saved = (macs(analysis, Cut()) - macs(analysis, cut_to(known, widths))) * 50e-6
+        assert costs.total(full) - costs.total(widths) == pytest.approx(scale * saved, rel=0.15, abs=0.002)
