@@ -75,13 +75,14 @@ def test_a_part_stands_alone_at_any_width(name):
             assert cost(model).macs == sum(macs_of(node, sizes) for node in part.nodes)
             given = {item.name: np.ones((2, *item.shape), item.dtype) for item in model.signature.inputs}
             (answer,) = model.run(given).values()
-            one = [array[:1] for array in model.run({key: value[:1] for key, value in given.items()}).values()]
-            assert answer.size == 2 * one[0].size
+            (one,) = model.run({key: value[:1] for key, value in given.items()}).values()
+            # The batch need not be the first dimension of what a part gives.
+            assert answer.size == 2 * one.size
             assert part_model(analysis, part, cut).digest == model.digest
 
 
 def test_parts_of_one_kind_and_size_are_timed_once():
-    _, analysis = walked("mobilenet_v2")
+    _, analysis = walked("dense")
     meter = CountingMeter()
     parts = find_parts(analysis, analysis.prunable)
     table = measure_table(analysis, analysis.prunable, parts, 8, meter)
@@ -91,7 +92,7 @@ def test_parts_of_one_kind_and_size_are_timed_once():
     assert all(entries[0].widths == {name: size for name, size in entries[0].widths.items()} for entries in table.values())
 
 
-@pytest.mark.parametrize("name", ["residual", "compact_bert", "dense"])
+@pytest.mark.parametrize("name", ["residual", "fused-chunk"])
 def test_the_table_tells_the_time_of_widths_that_were_not_timed(name):
     model, analysis = walked(name)
     groups = analysis.prunable

@@ -108,13 +108,14 @@ def _name(node: Node) -> str:
     return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
-def part_model(analysis: Analysis, part: Part, cut: Cut) -> Model:
+def part_model(analysis: Analysis, part: Part, cut: Cut, made_before: dict[str, Model] | None = None) -> Model:
     """Returns a part as a Model, its dimensions those that a cut leaves.
 
     Args:
         analysis: Of the graph that the part is from.
         part: Which part.
         cut: What stays of the groups.
+        made_before: Parts by what they compute: one that is there is not exported again, a new one is added.
     """
     graph, root = Graph(), torch.nn.Module()
     made: dict[Node, Node] = {}
@@ -139,16 +140,26 @@ def part_model(analysis: Analysis, part: Part, cut: Cut) -> Model:
         given: Any = map_arg((tuple(arguments), keywords), lambda value: made[value])
         made[node] = graph.call_function(_out_of_place(node.target), *given)
     graph.output(made[part.nodes[-1]])
+    held = [(name, tuple(value.shape), str(value.dtype)) for name, value in root.named_buffers()]
+    key, known = repr((str(graph), infos, held)), {} if made_before is None else made_before
+    if key not in known:
+        known[key] = _exported(analysis, part, cut, GraphModule(root, graph).eval(), tuple(infos))
+    return known[key]
+
+
+def _exported(
+    analysis: Analysis, part: Part, cut: Cut, module: GraphModule, infos: tuple[TensorInfo, ...]
+) -> Model:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     program = torch.export.export(
-        GraphModule(root, graph).eval(),
-        example_inputs(tuple(infos), 2),
+        module,
+        example_inputs(infos, 2),
         dynamic_shapes=({0: batch},) * len(infos),
         strict=False,
     )
     result = part.nodes[-1]
     outputs = (TensorInfo("result", _sizes(analysis, result, cut)[1:], str(_dtype(result)).removeprefix("torch.")),)
-    return Model(program, Signature(tuple(infos), outputs), ("part",))
+    return Model(program, Signature(infos, outputs), ("part",))
 
 
 def elements(analysis: Analysis, part: Part, cut: Cut) -> tuple[int, int]:

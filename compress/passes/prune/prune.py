@@ -81,7 +81,7 @@ class _Work:
         for step in range(1, steps + 1):
             now = analysis if current is self.model else analyse(current)
             deal = self._deal(current, now)
-            widths |= self._widths(current, now, deal, step / steps, notes, skipped)
+            widths |= self._widths(current, deal, step / steps, notes, skipped)
             keep = kept(deal, widths)
             if keep:
                 current = self._cut(current, keep, step, notes, skipped)
@@ -112,15 +112,15 @@ class _Work:
         return self.planner.deal(all_importance(current, now, groups, self.options.importance, sample))
 
     def _widths(
-        self, current: Model, now: Analysis, deal: Deal, done: float, notes: list[Change], skipped: list[Skip]
+        self, current: Model, deal: Deal, done: float, notes: list[Change], skipped: list[Skip]
     ) -> Mapping[str, int]:
         if self.goal is None:
             return self.planner.widths(deal, self.costs, done)
         if self.costs is None:
             raise ValueError("a goal of time has costs")
         if done < 1:
-            return self.planner.within(deal, self.costs, self.goal.share(done), done).widths
-        widths, said, missed = self.goal.aimed(current, now, deal, self.planner, self.costs)
+            return self.goal.towards(current, deal, self.planner, self.costs, done)
+        widths, said, missed = self.goal.aimed(current, deal, self.planner, self.costs)
         notes.append(said)
         skipped.extend(missed)
         return widths

@@ -75,11 +75,12 @@ def measure_table(
     """
     known = {group.name: group for group in groups}
     wanted: list[tuple[Part, dict[str, int], tuple[Model, Model]]] = []
+    made: dict[str, Model] = {}
     for part in parts:
         full = {name: known[name].size for name in part.groups}
-        whole = part_model(analysis, part, cut_to(known, full))
+        whole = part_model(analysis, part, cut_to(known, full), made)
         for widths in _points(part, known, round_to):
-            wanted.append((part, widths, (whole, part_model(analysis, part, cut_to(known, widths)))))
+            wanted.append((part, widths, (whole, part_model(analysis, part, cut_to(known, widths), made))))
     distinct = {(one.digest, other.digest): (one, other) for _, _, (one, other) in wanted}
     title = f"{len(distinct)} widths of {len({one for one, _ in distinct})} parts of the model"
     timings = dict(zip(distinct, meter.race(title, list(distinct.values()), PROCESSES), strict=True))

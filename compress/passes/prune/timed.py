@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compress.errors import PassError, RecipeError, did_you_mean
 from compress.model.core import Model
 from compress.passes.base import Change, Context, Meter, Skip, Timing
-from compress.passes.prune.aim import NEAR, TOLERANCE, Shot, aim, nearest
+from compress.passes.prune.aim import TOLERANCE, TRIES, Shot, aim, nearest
 from compress.passes.prune.allocate import Deal
 from compress.passes.prune.costs import Costs
 from compress.passes.prune.groups import Analysis, Group, cut
@@ -18,6 +18,8 @@ from compress.passes.prune.table import measure_costs
 
 # Processes of a whole model: each has its own ratio, and the median of them is what counts.
 PROCESSES = 7
+# Cuts that are measured at most in a step that is not the last.
+_ON_THE_WAY = 3
 
 
 def meter_of(options: Options, ctx: Context) -> Meter | None:
@@ -89,41 +91,50 @@ class TimeGoal:
         """Returns the milliseconds by the widths of the groups, from parts timed on the target."""
         return measure_costs(analysis, groups, round_to, self.meter, self.whole_ms)
 
+    def towards(self, current: Model, deal: Deal, planner: Planner, costs: Costs, done: float) -> Mapping[str, int]:
+        """Returns the widths that take a share of the way: measured, so that no step goes beyond the goal."""
+        share = self.share(done)
+        shots = self._shots(current, deal, planner, costs, share, done, _ON_THE_WAY)
+        return nearest(shots, share).widths
+
     def aimed(
-        self, current: Model, now: Analysis, deal: Deal, planner: Planner, costs: Costs
+        self, current: Model, deal: Deal, planner: Planner, costs: Costs
     ) -> tuple[Mapping[str, int], Change, tuple[Skip, ...]]:
         """Returns the widths that meet the goal as measured, what to say of them, and what was missed.
 
         Args:
             current: The Model to cut.
-            now: Its groups.
-            deal: How much their positions count.
+            deal: How much the positions of its groups count.
             planner: What deals the goal.
             costs: The predicted milliseconds.
 
         Raises:
             PassError: If the goal cannot be reached; it says what can, as measured.
         """
-
-        def measure(widths: Mapping[str, int]) -> Timing:
-            keep = kept(deal, widths)
-            candidate = cut(current, keep) if keep else current
-            (timing,) = self.meter.race("the cut model", [(self.original, candidate)], PROCESSES)
-            return timing
-
-        shots = aim(self.wanted, lambda budget: planner.within(deal, costs, budget), measure)
+        shots = self._shots(current, deal, planner, costs, self.wanted, 1.0, TRIES)
         shot = nearest(shots, self.wanted)
         if not shots[-1].met and shots[-1].timing.ratio > self.wanted * (1 + TOLERANCE):
             raise self._unreachable(shots[-1])
         said = Change(f"latency on {self.meter.target}", self._said(shot, len(shots)))
         return shot.widths, said, self._missed(shot, shots)
 
+    def _shots(
+        self, current: Model, deal: Deal, planner: Planner, costs: Costs, share: float, done: float, tries: int
+    ) -> list[Shot]:
+        def measure(widths: Mapping[str, int]) -> Timing:
+            keep = kept(deal, widths)
+            candidate = cut(current, keep) if keep else current
+            (timing,) = self.meter.race(f"the cut model, {share:.2f} wanted", [(self.original, candidate)], PROCESSES)
+            return timing
+
+        return aim(share, lambda budget: planner.within(deal, costs, budget, done), measure, tries)
+
     def _said(self, shot: Shot, shots: int) -> str:
         timing = shot.timing
         off = timing.ratio / self.wanted - 1
         return (
             f"{timing.baseline_ms:.3g} -> {timing.ms:.3g} ms, measured in turns: {timing.ratio:.3f} "
-            f"[{timing.low:.3f}, {timing.high:.3f}] of the time, a speed-up of {1 / timing.ratio:.2f}; {off:+.1%} off the "
+            f"[{timing.low:.3f}, {timing.high:.3f}] of the time, a speed-up of {1 / timing.ratio:.2f}; {100 * off:+.1f} % off the "
             f"goal {self.wanted:.3f} with the cut no. {shots} that was measured"
         )
 
@@ -134,7 +145,7 @@ class TimeGoal:
         return (
             Skip(
                 self.name,
-                f"not met within {TOLERANCE:.0%}: {shot.timing.ratio:.3f} of the time where {self.wanted:.3f} is "
+                f"not met within {100 * TOLERANCE:g} %: {shot.timing.ratio:.3f} of the time where {self.wanted:.3f} is "
                 f"wanted; the widths that round_to and floor allow, or noise, left nothing nearer (measured: {tried})",
             ),
         )
@@ -149,5 +160,3 @@ class TimeGoal:
             "choose a smaller goal, a smaller floor or round_to, or exclude fewer layers.",
         )
 
-
-__all__ = ["NEAR", "PROCESSES", "TOLERANCE", "TimeGoal", "meter_of"]
