@@ -78,15 +78,15 @@ class Timing:
 
 
 class Meter(Protocol):
-    """Times Models on a target, in its own runtime. Handed in by the workflow: a pass knows no runtime.
+    """Times Models on a target, in its own runtime. Handed in by the workflow: a pass knows no runtime."""
 
-    Attributes:
-        target: The target's name.
-        width_multiple: The multiple that widths keep to on this target.
-    """
+    @property
+    def target(self) -> str:
+        """The target's name."""
 
-    target: str
-    width_multiple: int
+    @property
+    def width_multiple(self) -> int:
+        """The multiple that widths keep to on this target."""
 
     def race(self, title: str, pairs: Sequence[tuple[Model, Model]], processes: int) -> list[Timing]:
         """Returns the timing of each pair; both Models of a pair are lowered, and run in turns in one process.

@@ -118,7 +118,7 @@ def run_passes(
     """
     if isinstance(source.model, OnnxFile):
         return Models(source.original, source.original, not_possible(source.model, plan), source.dataset)
-    model, steps = source.model, []
+    model, steps = source.model, list[StepInfo]()
     for index, config in enumerate(plan.recipe.passes):
         title = f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}"
         progress.step(title)
@@ -132,11 +132,11 @@ def run_passes(
         )
         model, step = apply_pass(config.kind, model, source.dataset, context, config.allow_no_change)
         steps.append(step)
-    compressed, step = source.original, source.folding
+    compressed, folding = source.original, source.folding
     if model is not source.model:
-        compressed, step = apply_pass("fold_batch_norm", model, source.dataset, Context(seed=plan.recipe.seed), True)
-    if step is not None and (step.changed or step.skipped):
-        steps.append(step)
+        compressed, folding = apply_pass("fold_batch_norm", model, source.dataset, Context(seed=plan.recipe.seed), True)
+    if folding is not None and (folding.changed or folding.skipped):
+        steps.append(folding)
     return Models(source.original, compressed, tuple(steps), source.dataset)
 
 

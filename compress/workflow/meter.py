@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +29,8 @@ from compress.workflow.progress import Progress, Silent
 # Timed seconds of a process, both sides together.
 SECONDS = 0.15
 _LEVEL = 0.95
+# Folded Models that are remembered: a baseline comes again at once, with its next candidate.
+_FOLDED = 3
 
 
 @dataclass
@@ -37,8 +39,8 @@ class TargetMeter:
 
     1. Batch normalisation is folded and the file is the float32 one, as where a run measures.
     2. A Model whose inputs are the data's gets calibration rows, never test rows; a part of one gets drawn ones.
-    3. What was timed is kept under the digests of both Models, the target and the versions of its packages; the file
-       of a candidate is not.
+    3. What was timed is kept under the digests of both Models, the target and the versions of its packages. The file of
+       a baseline is kept, too, since it meets several candidates; that of a candidate is not.
 
     Attributes:
         on: The target.
@@ -55,6 +57,7 @@ class TargetMeter:
     cache: Cache
     machine: str
     progress: Progress
+    _folded: dict[str, Model] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def target(self) -> str:
@@ -98,20 +101,21 @@ class TargetMeter:
             return timing
         with tempfile.TemporaryDirectory(prefix="edge-compress-") as name:
             folder = Path(name)
-            sides = [self._fighter(model, folder / side) for model, side in zip(pair, ("one", "other"), strict=True)]
-            first = sides[0].inputs or folder
-            ring = Ring(self.on.runtime, first, settings.batch, settings.timeout_s, SECONDS)
-            take = in_turns(HOSTS.load(self.on.host)(), sides[0], sides[1], ring)
+            one = self._fighter(pair[0], folder / "one", self.cache)
+            other = one if pair[0] is pair[1] else self._fighter(pair[1], folder / "other", Cache(folder / "cache"))
+            ring = Ring(self.on.runtime, folder, settings.batch, settings.timeout_s, SECONDS)
+            take = in_turns(HOSTS.load(self.on.host)(), one, other, ring)
             coin = np.random.default_rng(self.plan.recipe.seed)
             timing = _timing([take(bool(coin.integers(2))) for _ in range(processes)], self.plan.recipe.seed)
         self.cache.put(step, {"timing": to_json(timing)})
         return timing
 
-    def _fighter(self, model: Model, folder: Path) -> Fighter:
+    def _fighter(self, model: Model, folder: Path, cache: Cache) -> Fighter:
         folder.mkdir()
-        folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
-        # A cache of its own, that goes with the folder: hundreds of parts are lowered once and never again.
-        lowered = lower_float(folded, self.on.runtime, Cache(folder / "cache"), Silent())
+        if model.digest not in self._folded:
+            folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
+            self._folded = {model.digest: folded, **dict([*self._folded.items()][:_FOLDED])}
+        lowered = lower_float(self._folded[model.digest], self.on.runtime, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)
         np.savez(inputs, allow_pickle=False, **self._rows(model))

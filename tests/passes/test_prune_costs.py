@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from prune_doubles import CountingMeter
 from prune_kit import exported
 from test_prune_proof import CASES
+from torch import nn
 
 from compress.model.cost import cost, macs_of
 from compress.passes.prune.axes import Cut
@@ -17,6 +19,24 @@ from compress.passes.prune.table import measure_costs, measure_table
 from compress.passes.prune.work import macs, sizes_under
 
 SEVERAL = ["residual", "dense", "grouped", "fused-chunk", "patches", "squeeze", "compact_bert", "mobilenet_v2"]
+
+
+class Twice(nn.Module):
+    """The same block twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([nn.Conv2d(16, 24, 1), nn.Conv2d(24, 16, 3, padding=1)]) for _ in range(2)
+        )
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, image):
+        value = torch.relu(self.stem(image))
+        for one, other in self.blocks:
+            value = value + other(torch.relu(one(value)))
+        return self.head(value.mean((2, 3)))
 
 
 def walked(name):
@@ -82,14 +102,19 @@ def test_a_part_stands_alone_at_any_width(name):
 
 
 def test_parts_of_one_kind_and_size_are_timed_once():
-    _, analysis = walked("dense")
+    analysis = analyse(exported(Twice(), image=(3, 8, 8)))
     meter = CountingMeter()
     parts = find_parts(analysis, analysis.prunable)
-    table = measure_table(analysis, analysis.prunable, parts, 8, meter)
-    lines = sum(len(entries) - 1 for entries in table.values())
-    assert len(meter.counts) == 1
-    assert meter.counts[0] < lines
-    assert all(entries[0].widths == {name: size for name, size in entries[0].widths.items()} for entries in table.values())
+    table = measure_table(analysis, analysis.prunable, parts, 4, meter)
+    # The stem, a block's two convolutions, and the head; the second block is the first again.
+    assert [len(part.nodes) for part in parts] == [2, 2, 2, 2, 2, 1, 1]
+    assert sum(len(entries) - 1 for entries in table.values()) == 2 + 4 * 3 + 2 + 2
+    assert meter.counts == [2 + 2 * 3 + 2 + 2]
+    sizes = {group.name: group.size for group in analysis.prunable}
+    for part, (full, *narrower) in table.items():
+        assert full.widths == {name: sizes[name] for name in part.groups}
+        assert all(width % 4 == 0 for entry in narrower for width in entry.widths.values())
+        assert all(entry.ms < full.ms or part is parts[-2] for entry in narrower)
 
 
 @pytest.mark.parametrize("name", ["residual", "fused-chunk"])

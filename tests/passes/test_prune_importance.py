@@ -14,7 +14,7 @@ from torch import nn
 
 from compress.errors import DataError, ModelError, PassError
 from compress.passes.base import Context, Task, run_pass
-from compress.passes.prune.from_rows import Sample, activations, fisher, first_order, gate_gradients
+from compress.passes.prune.from_rows import Sample, activations, first_order, fisher, gate_gradients
 from compress.passes.prune.groups import analyse
 from compress.passes.prune.importance import all_importance
 from compress.passes.prune.loss import total_loss
@@ -152,9 +152,7 @@ def test_the_fisher_information_is_what_a_quadratic_loss_grows_by():
     rows = Rows({"features": given.astype(np.float32)}, {"price": answers + noise})
     found = fisher(gate_gradients(model, analysis, [group], Sample(rows, np.arange(16), (NUMBER,))))[group.name]
     # The model stands at the minimum of half the squared error; without a position the error grows by this much.
-    grown = [
-        np.mean((answers - given[:, at] * wanted[at] - answers - noise) ** 2 - noise**2) / 2 for at in range(3)
-    ]
+    grown = [np.mean((answers - given[:, at] * wanted[at] - answers - noise) ** 2 - noise**2) / 2 for at in range(3)]
     # A label is as likely as the model says for a variance of 1/2, in whose units the loss grows twice as much.
     np.testing.assert_allclose(found / 0.5, np.array(grown), rtol=1e-5)
 
@@ -192,8 +190,18 @@ def test_figures_of_the_loss_are_compared_across_groups_and_sizes_within_one():
     [
         (BINARY, [0.0, 2.0], [1, 0], np.log(2) + 2 + np.log1p(np.exp(-2.0))),
         (Task("", "binary", "logit", "bad", "probability"), [0.25, 0.5], [1, 0], np.log(4) + np.log(2)),
-        (Task("", "multiclass", "logit", "bad", "logit"), [[0.0, 0.0], [0.0, np.log(3)]], [0, 1], np.log(2) + np.log(4 / 3)),
-        (Task("", "multiclass", "logit", "bad", "probability"), [[0.5, 0.5], [0.2, 0.8]], [0, 1], np.log(2) - np.log(0.8)),
+        (
+            Task("", "multiclass", "logit", "bad", "logit"),
+            [[0.0, 0.0], [0.0, np.log(3)]],
+            [0, 1],
+            np.log(2) + np.log(4 / 3),
+        ),
+        (
+            Task("", "multiclass", "logit", "bad", "probability"),
+            [[0.5, 0.5], [0.2, 0.8]],
+            [0, 1],
+            np.log(2) - np.log(0.8),
+        ),
         (Task("", "regression", "logit", "bad"), [[1.0], [3.0]], [2.0, 3.0], 0.5),
     ],
 )
@@ -216,9 +224,7 @@ def test_every_group_is_read_and_gradients_reach_it(name):
     analysis = analyse(model)
     from prune_kit import rows as given_rows
 
-    given = {
-        item.name: tensor.numpy() for item, tensor in zip(model.signature.inputs, given_rows(model), strict=True)
-    }
+    given = {item.name: tensor.numpy() for item, tensor in zip(model.signature.inputs, given_rows(model), strict=True)}
     sample = Sample(Rows(given), np.arange(2))
     read = {item.group for found in find_reads(analysis, analysis.prunable).values() for item in found}
     rows = list(gate_gradients(model, analysis, analysis.prunable, sample))

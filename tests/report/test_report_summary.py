@@ -78,7 +78,10 @@ def test_a_smaller_model_that_is_not_faster_says_so(evidence: Evidence) -> None:
     said = no_speed_up(evidence, slow)
     assert said.startswith("no speed-up of the smaller model was measured: 71 % of the multiply-adds, ")
     assert said.endswith(f"the latency ({slow.latency.comparison.verdict})")
-    assert any(said in note for note in notes(replace(evidence, targets=(replace(target, candidates=(target.candidates[0], slow)),))))
+    assert any(
+        said in note
+        for note in notes(replace(evidence, targets=(replace(target, candidates=(target.candidates[0], slow)),)))
+    )
     # A model of the same arithmetic promised nothing; another scheme differs by more than the passes.
     assert no_speed_up(replace(evidence, compressed=evidence.model), slow) == ""
     assert no_speed_up(evidence, replace(slow, scheme="int8-static")) == ""

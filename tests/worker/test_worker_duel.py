@@ -94,7 +94,7 @@ def test_a_rival_may_take_rows_of_its_own(onnx_file: Path, inputs: Path, tmp_pat
     asked = job("duel", onnx_file, inputs, rival=str(onnx_file), rival_inputs=str(tmp_path / "two.npz"), seconds=0.01)
     assert perform(asked)["rival_calls"] >= 1
     # Only its own rows decide what the rival is fed.
-    with pytest.raises(JobError, match="two.npz: holds 1 rows; the batch is 2"):
+    with pytest.raises(JobError, match=r"two\.npz: holds 1 rows; the batch is 2"):
         perform(replace(asked, batch=2))
 
 

@@ -77,7 +77,7 @@ class Deal:
 
 @dataclass(frozen=True)
 class Dealt:
-    """The widths that a goal was dealt into. `met` is false where every group is at its least and that is not enough."""
+    """The widths that a goal was dealt into; `met` is false where not even the least of every group will do."""
 
     widths: Mapping[str, int]
     met: bool = True
@@ -151,9 +151,7 @@ def by_cost(deal: Deal, costs: Costs, budget: float, share: float = 1.0) -> Deal
     """
     widths = deal.start(share)
     # How much importance a group has lost at each width, `[positions + 1]`, the least important going first.
-    lost = {
-        name: np.concatenate([[0.0], np.cumsum(np.sort(scores))])[::-1] for name, scores in deal.scores.items()
-    }
+    lost = {name: np.concatenate([[0.0], np.cumsum(np.sort(scores))])[::-1] for name, scores in deal.scores.items()}
     total = costs.total(widths)
     prices = {name: _price(deal, costs, lost, widths, name) for name in deal.free}
     steps: list[tuple[float, str]] = []
@@ -173,9 +171,7 @@ def by_cost(deal: Deal, costs: Costs, budget: float, share: float = 1.0) -> Deal
     return Dealt(_given_back(deal, costs, budget, widths, [name for _, name in sorted(steps, reverse=True)]))
 
 
-def _price(
-    deal: Deal, costs: Costs, lost: Mapping[str, Floats], widths: Mapping[str, int], name: str
-) -> float:
+def _price(deal: Deal, costs: Costs, lost: Mapping[str, Floats], widths: Mapping[str, int], name: str) -> float:
     """Importance lost for each unit of cost that the group's next step saves; infinite where it saves nothing."""
     smaller = deal.narrower(name, widths[name])
     saved = costs.saved(name, smaller, widths) if smaller is not None else 0.0

@@ -43,7 +43,7 @@ class Options(Strict):
     importance: Kind = "l2"
     importance_rows: int = Field(default=128, ge=1)
     allocation: Literal["uniform", "global", "cost"] | None = None
-    ratios: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
+    ratios: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     round_to: int | None = Field(default=None, ge=1, le=256)

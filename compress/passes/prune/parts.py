@@ -8,7 +8,7 @@ two of one kind and size are one Model.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.fx.node import map_arg
 
 from compress.model.core import MAX_BATCH, Model, Signature, TensorInfo, example_inputs
 from compress.passes.edit import get_parameter
-from compress.passes.prune.axes import Axis, Cut
+from compress.passes.prune.axes import Cut
 from compress.passes.prune.costs import groups_in
 from compress.passes.prune.groups import Analysis, Group
 from compress.passes.prune.trace import BATCH
@@ -76,17 +76,11 @@ def find_parts(analysis: Analysis, groups: Sequence[Group]) -> list[Part]:
             tuple(nodes),
             tuple(inputs),
             groups_in([analysis.found.shapes.get(value) for value in inputs], by_axis),
-            _made(analysis, nodes, by_axis),
+            groups_in([analysis.found.shapes.get(nodes[-1])], by_axis),
         )
         if part.groups and inputs:
             found.append(part)
     return found
-
-
-def _made(analysis: Analysis, nodes: Sequence[Node], by_axis: Mapping[Axis, str]) -> tuple[str, ...]:
-    """The groups of the result, and those of weights alone: what is inside a product of both."""
-    values = [nodes[-1], *(value for node in nodes for value in node.all_input_nodes if value.op == "get_attr")]
-    return groups_in([analysis.found.shapes.get(value) for value in values], by_axis)
 
 
 def _fused(node: Node) -> Node | None:
@@ -95,12 +89,17 @@ def _fused(node: Node) -> Node | None:
     if len(readers) != 1 or readers[0].op != "call_function" or not _can_stand_alone(readers[0]):
         return None
     pointwise = torch.Tag.pointwise in getattr(readers[0].target, "tags", ())
-    return readers[0] if pointwise or _name(readers[0]) in ("batch_norm", "dropout", "hardswish", "hardswish_") else None
+    return (
+        readers[0] if pointwise or _name(readers[0]) in ("batch_norm", "dropout", "hardswish", "hardswish_") else None
+    )
 
 
 def _can_stand_alone(node: Node) -> bool:
     """Whether a call gives one tensor of numbers and reads nothing but tensors."""
-    values = [node.meta.get("val"), *(value.meta.get("val") for value in node.all_input_nodes if value.op != "get_attr")]
+    values = [
+        node.meta.get("val"),
+        *(value.meta.get("val") for value in node.all_input_nodes if value.op != "get_attr"),
+    ]
     return node.target is not operator.getitem and all(isinstance(value, torch.Tensor) for value in values)
 
 
@@ -147,9 +146,7 @@ def part_model(analysis: Analysis, part: Part, cut: Cut, made_before: dict[str, 
     return known[key]
 
 
-def _exported(
-    analysis: Analysis, part: Part, cut: Cut, module: GraphModule, infos: tuple[TensorInfo, ...]
-) -> Model:
+def _exported(analysis: Analysis, part: Part, cut: Cut, module: GraphModule, infos: tuple[TensorInfo, ...]) -> Model:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     program = torch.export.export(
         module,
@@ -205,7 +202,7 @@ def _held(graph: Graph, root: torch.nn.Module, name: str, value: torch.Tensor) -
 
 
 def _weight(analysis: Analysis, value: Node, cut: Cut) -> torch.Tensor:
-    tensor = get_parameter(analysis.module, str(value.target)).detach()
+    tensor: torch.Tensor = get_parameter(analysis.module, str(value.target)).detach()
     if tensor.is_floating_point():
         return _drawn(_sizes(analysis, value, cut), tensor.dtype)
     # Numbers of positions and masks mean something: they are cut as they are.

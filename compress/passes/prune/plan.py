@@ -61,8 +61,7 @@ class Planner:
         if options.goal is None:
             return deal.start(done)
         if options.ratio is not None:
-            how = "global" if options.dealing == "global" else "uniform"
-            return by_ratio(deal, options.ratio * done, how, done)
+            return by_ratio(deal, options.ratio * done, "global" if options.dealing == "global" else "uniform", done)
         if costs is None:
             raise ValueError(f"the goal {options.goal} needs costs")
         stays = options.macs if options.macs is not None else 1.0
@@ -90,9 +89,7 @@ class Planner:
 
 def kept(deal: Deal, widths: Mapping[str, int]) -> dict[str, Indices]:
     """Returns the positions that stay of every group that gets narrower."""
-    return {
-        name: best(scores, widths[name]) for name, scores in deal.scores.items() if widths[name] < len(scores)
-    }
+    return {name: best(scores, widths[name]) for name, scores in deal.scores.items() if widths[name] < len(scores)}
 
 
 def make_plan(analysis: Analysis, options: Options) -> PrunePlan:

@@ -92,10 +92,12 @@ class Looking(Interpreter):
         self._look = look
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Returns a weight as a constant."""
         value = super().get_attr(target, args, kwargs)
         return value.detach() if isinstance(value, torch.Tensor) else value
 
     def fetch_args_kwargs_from_env(self, n: Node) -> Any:
+        """Returns what a call reads: what `look` made of it, where the call reads a group for the last time."""
         if n not in self._reads:
             return super().fetch_args_kwargs_from_env(n)
         changed: dict[Node, Any] = {}

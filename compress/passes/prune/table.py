@@ -102,11 +102,11 @@ def _points(part: Part, known: Mapping[str, Group], round_to: int) -> list[dict[
     for read, made in _BOTH if separate else _ONE:
         widths = {}
         for name in part.groups:
-            # A group on both sides goes with the smaller of them.
-            shares = [read] * (name in part.read_groups) + [made] * (name in part.made_groups)
+            # A group on both sides goes with the result: what is added to it has its width.
+            share = made if name in part.made_groups else read
             size = known[name].size
             unit = round_to if size >= 2 * round_to else 1
-            widths[name] = min(size, max(1, round(size * min(shares) / unit) * unit))
+            widths[name] = min(size, max(1, round(size * share / unit) * unit))
         if any(width < known[name].size for name, width in widths.items()):
             found[tuple(widths.values())] = widths
     return list(found.values())

@@ -134,8 +134,8 @@ class TimeGoal:
         off = timing.ratio / self.wanted - 1
         return (
             f"{timing.baseline_ms:.3g} -> {timing.ms:.3g} ms, measured in turns: {timing.ratio:.3f} "
-            f"[{timing.low:.3f}, {timing.high:.3f}] of the time, a speed-up of {1 / timing.ratio:.2f}; {100 * off:+.1f} % off the "
-            f"goal {self.wanted:.3f} with the cut no. {shots} that was measured"
+            f"[{timing.low:.3f}, {timing.high:.3f}] of the time, a speed-up of {1 / timing.ratio:.2f}; "
+            f"{100 * off:+.1f} % off the goal {self.wanted:.3f}, {shots} cuts measured"
         )
 
     def _missed(self, shot: Shot, shots: Sequence[Shot]) -> tuple[Skip, ...]:
@@ -159,4 +159,3 @@ class TimeGoal:
             "with every group at its least",
             "choose a smaller goal, a smaller floor or round_to, or exclude fewer layers.",
         )
-
