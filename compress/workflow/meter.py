@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from compress.bench.race import Sample
 from compress.bench.statistics import ratio_interval
 from compress.data.base import Dataset
 from compress.evidence import from_json, to_json
-from compress.hosts import HOSTS
+from compress.hosts import Host, timing_host
 from compress.model.core import Model
 from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
@@ -59,6 +60,11 @@ class TargetMeter:
     progress: Progress
     _folded: dict[str, Model] = field(default_factory=dict, init=False, repr=False)
 
+    @functools.cached_property
+    def _host(self) -> Host:
+        # Opened with the first pair: a target that takes no times is none that a pass must time on.
+        return timing_host(self.on)
+
     @property
     def target(self) -> str:
         """The target's name."""
@@ -92,7 +98,7 @@ class TargetMeter:
             host=self.on.host,
             threads=self.on.threads,
             cpu=self.on.cpu,
-            machine=self.machine,
+            machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),
         )
         kept = self.cache.get(step)
@@ -104,7 +110,7 @@ class TargetMeter:
             one = self._fighter(pair[0], folder / "one", self.cache)
             other = one if pair[0] is pair[1] else self._fighter(pair[1], folder / "other", Cache(folder / "cache"))
             ring = Ring(self.on.runtime, folder, settings.batch, settings.timeout_s, SECONDS)
-            take = in_turns(HOSTS.load(self.on.host)(), one, other, ring)
+            take = in_turns(self._host, one, other, ring)
             coin = np.random.default_rng(self.plan.recipe.seed)
             timing = _timing([take(bool(coin.integers(2))) for _ in range(processes)], self.plan.recipe.seed)
         self.cache.put(step, {"timing": to_json(timing)})
