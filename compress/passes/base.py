@@ -85,8 +85,8 @@ class Meter(Protocol):
         """The target's name."""
 
     @property
-    def width_multiple(self) -> int:
-        """The multiple that widths keep to on this target."""
+    def width_multiple(self) -> int | None:
+        """The multiple that widths keep to on this target; None where its file does not say."""
 
     def race(self, title: str, pairs: Sequence[tuple[Model, Model]], processes: int) -> list[Timing]:
         """Returns the timing of each pair; both Models of a pair are lowered, and run in turns in one process.

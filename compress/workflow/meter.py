@@ -71,8 +71,8 @@ class TargetMeter:
         return self.on.name
 
     @property
-    def width_multiple(self) -> int:
-        """The multiple that widths keep to on this target."""
+    def width_multiple(self) -> int | None:
+        """The multiple that widths keep to on this target; None where its file does not say."""
         return self.on.width_multiple
 
     def race(self, title: str, pairs: Sequence[tuple[Model, Model]], processes: int) -> list[Timing]:

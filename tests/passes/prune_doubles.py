@@ -33,17 +33,21 @@ class Rows:
 class CountingMeter:
     """A target whose time is known: a constant, and some nanoseconds for each multiply-add.
 
-    What it says of parts is too much by `alone_ms` each, as where a part pays for being called.
+    What it says of parts is too much by `alone_ms` each, as where a part pays for being called. Of what `probe` times,
+    widths cost as much as the next multiple of `block`.
     """
 
-    def __init__(self, target="counting", constant_ms=0.05, ns=2.0, alone_ms=0.01, width_multiple=1):
+    def __init__(self, target="counting", constant_ms=0.05, ns=2.0, alone_ms=0.01, width_multiple=1, block=1):
         self.target = target
         self.width_multiple = width_multiple
         self.titles: list[str] = []
         self.counts: list[int] = []
-        self._constant_ms, self._ns, self._alone_ms = constant_ms, ns, alone_ms
+        self._constant_ms, self._ns, self._alone_ms, self._block = constant_ms, ns, alone_ms, block
 
     def ms(self, model: Model) -> float:
+        if model.lineage == ("probe",):
+            width = -(-next(iter(model.program.state_dict.values())).shape[0] // self._block) * self._block
+            return 1e-3 * (width * width + 32 * width)
         constant = self._alone_ms if model.lineage == ("part",) else self._constant_ms
         return constant + cost(model).macs * self._ns * 1e-6
 

@@ -13,6 +13,8 @@ from torch import nn
 from compress.errors import PassError, RecipeError
 from compress.model.cost import cost
 from compress.passes.base import Change, Context, PassResult, run_pass
+from compress.passes.prune.groups import analyse
+from compress.passes.prune.probe import liked_multiple
 from compress.passes.prune.prune import Prune
 
 
@@ -106,6 +108,25 @@ def test_widths_keep_to_what_the_target_likes(wide):
     assert any(width % 16 for width in left)
     # A goal that is no time measures nothing.
     assert not target.titles
+
+
+@pytest.mark.parametrize(("block", "found"), [(1, 4), (8, 8), (16, 16), (32, 32), (64, 32)])
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, 1), nn.Linear(3, 8)])
+def test_the_multiple_that_a_target_likes_is_found_by_timing(block, found, layer):
+    shape = (3, 4, 4) if isinstance(layer, nn.Conv2d) else (3,)
+    analysis = analyse(exported(nn.Sequential(layer), input=shape))
+    multiple, said = liked_multiple(analysis, CountingMeter(block=block))
+    assert multiple == found
+    assert said.where == "round_to on counting" and said.what.startswith(f"{found}, as measured: a width of 68 takes ")
+
+
+def test_a_goal_of_time_measures_the_multiple_where_nothing_says_it(wide):
+    target = CountingMeter(width_multiple=None, block=16, ns=50.0)
+    result = run_pass("prune", wide, None, Context(options={"speedup": 1.4}, measure={"counting": target}))
+    assert said(result)["round_to on counting"].startswith("16, as measured")
+    left = [int(change.what.split()[2]) for change in result.changed if "[" in change.where]
+    assert left and all(width % 16 == 0 for width in left)
+    assert target.titles[:2] == ["the model as it came", "widths between multiples of 8, 16 and 32"]
 
 
 def test_a_goal_that_cannot_be_reached_tells_the_best_as_measured():

@@ -9,7 +9,7 @@ from compress.errors import PassError
 from compress.passes.base import Skip
 from compress.passes.prune.allocate import Deal, Dealt, Indices, best, by_ratio, within
 from compress.passes.prune.costs import Costs, multiply_adds
-from compress.passes.prune.eligible import eligible
+from compress.passes.prune.eligible import Eligible, eligible
 from compress.passes.prune.from_rows import Floats
 from compress.passes.prune.groups import Analysis
 from compress.passes.prune.importance import importance
@@ -33,8 +33,7 @@ class Planner:
         skipped: Every other group, with the reason.
     """
 
-    def __init__(self, analysis: Analysis, options: Options, round_to: int = MULTIPLE) -> None:
-        chosen = eligible(analysis, options)
+    def __init__(self, chosen: Eligible, options: Options, round_to: int) -> None:
         self.groups = chosen.groups
         self.sizes = {group.name: group.size for group in chosen.groups}
         self.skipped = chosen.skipped
@@ -101,7 +100,7 @@ def make_plan(analysis: Analysis, options: Options) -> PrunePlan:
     """
     if options.timed or options.importance in FROM_ROWS:
         raise ValueError("this plan has neither a target nor rows")
-    planner = Planner(analysis, options, options.round_to or MULTIPLE)
+    planner = Planner(eligible(analysis, options), options, options.round_to or MULTIPLE)
     scores = {group.name: importance(analysis, group, options.importance) for group in planner.groups}
     deal = planner.deal(scores)
     widths = planner.widths(deal, multiply_adds(analysis, planner.groups) if options.macs else None, 1.0)

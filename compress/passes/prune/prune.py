@@ -16,11 +16,13 @@ from compress.passes.base import Change, Context, PassResult, Skip, run_pass
 from compress.passes.edit import batch_norms, edited
 from compress.passes.prune.allocate import Deal
 from compress.passes.prune.costs import Costs, multiply_adds
+from compress.passes.prune.eligible import eligible
 from compress.passes.prune.from_rows import Sample
 from compress.passes.prune.groups import Analysis, analyse, analyse_module, apply_cut
 from compress.passes.prune.importance import all_importance
 from compress.passes.prune.options import FROM_ROWS, MULTIPLE, Options, read_options
 from compress.passes.prune.plan import Planner, kept
+from compress.passes.prune.probe import liked_multiple
 from compress.passes.prune.statistics import renew_statistics
 from compress.passes.prune.timed import TimeGoal, meter_of
 
@@ -44,22 +46,25 @@ class Prune:
         options = read_options(ctx.options, ctx.where)
         meter = meter_of(options, ctx)
         analysis = analyse(model)
-        round_to = options.round_to or (meter.width_multiple if meter is not None else MULTIPLE)
-        planner = Planner(analysis, options, round_to)
+        chosen = eligible(analysis, options)
         unknown = (Skip(node, f"the operator {name!r} has no rule") for node, name in analysis.found.unknown)
-        skipped = [*planner.skipped, *unknown]
-        if not planner.groups:
+        skipped, notes = [*chosen.skipped, *unknown], list[Change]()
+        goal = TimeGoal.of(options, meter, model) if chosen.groups and options.timed and meter is not None else None
+        if goal is not None and goal.reached:
+            skipped.append(goal.nothing_to_do)
+        if not chosen.groups or (goal is not None and goal.reached):
             return PassResult(model, (), tuple(skipped))
-        goal = None
-        if options.timed and meter is not None:
-            goal = TimeGoal.of(options, meter, model)
-            if goal.reached:
-                return PassResult(model, (), (*skipped, goal.nothing_to_do))
-        costs = goal.costs(analysis, planner.groups, round_to) if goal is not None else None
-        if options.macs is not None:
-            costs = multiply_adds(analysis, planner.groups)
-        work = _Work(model, planner, options, costs, goal, data, ctx)
-        return work.done(analysis, skipped)
+        round_to = options.round_to or (meter.width_multiple if meter is not None else None)
+        if goal is not None and round_to is None:
+            round_to, said = liked_multiple(analysis, goal.meter)
+            notes.append(said)
+        planner = Planner(chosen, options, round_to or MULTIPLE)
+        costs = None
+        if goal is not None:
+            costs = goal.costs(analysis, chosen.groups, round_to or MULTIPLE)
+        elif options.macs is not None:
+            costs = multiply_adds(analysis, chosen.groups)
+        return _Work(model, planner, options, costs, goal, data, ctx).done(analysis, notes, skipped)
 
 
 @dataclass
@@ -74,9 +79,9 @@ class _Work:
     data: Dataset | None
     ctx: Context
 
-    def done(self, analysis: Analysis, skipped: list[Skip]) -> PassResult:
+    def done(self, analysis: Analysis, notes: list[Change], skipped: list[Skip]) -> PassResult:
         """Carries the steps out and tells what became of each group."""
-        current, notes = self.model, list[Change]()
+        current = self.model
         steps, widths = self.options.steps, dict(self.planner.sizes)
         for step in range(1, steps + 1):
             now = analysis if current is self.model else analyse(current)
