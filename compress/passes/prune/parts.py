@@ -202,7 +202,7 @@ def _held(graph: Graph, root: torch.nn.Module, name: str, value: torch.Tensor) -
 
 
 def _weight(analysis: Analysis, value: Node, cut: Cut) -> torch.Tensor:
-    tensor: torch.Tensor = get_parameter(analysis.module, str(value.target)).detach()
+    tensor = get_parameter(analysis.module, str(value.target)).detach()
     if tensor.is_floating_point():
         return _drawn(_sizes(analysis, value, cut), tensor.dtype)
     # Numbers of positions and masks mean something: they are cut as they are.
@@ -219,7 +219,8 @@ def _drawn(sizes: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.ones(sizes, dtype=dtype)
     if len(sizes) < 2:
         return (torch.rand(sizes, generator=generator) + 0.5).to(dtype)
-    return (torch.randn(sizes, generator=generator) / _count(sizes[1:]) ** 0.5).to(dtype)
+    drawn: torch.Tensor = torch.randn(sizes, generator=generator) / _count(sizes[1:]) ** 0.5
+    return drawn.to(dtype)
 
 
 def _sizes(analysis: Analysis, value: Node, cut: Cut) -> tuple[int, ...]:
