@@ -63,6 +63,8 @@ class Target(Strict):
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
     are checked and timed on the CPU, which says nothing of that engine's speed.
+    `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
+    Where it is None a pass measures it, if it measures at all.
     """
 
     schema_: int = Field(alias="schema")
@@ -75,6 +77,7 @@ class Target(Strict):
     fusion: bool = True
     flavour: Literal["cpu", "tensorrt"] = "cpu"
     schemes: tuple[str, ...] | None = None
+    width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
     ssh: SshSettings | None = None

@@ -20,10 +20,11 @@ DUEL_S = 0.4
 
 @dataclass(frozen=True)
 class Fighter:
-    """An artifact with the threads that it runs on."""
+    """An artifact with the threads that it runs on, and its rows where they are not those of the ring."""
 
     path: Path
     threads: int
+    inputs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ def in_turns(host: Host, baseline: Fighter, candidate: Fighter, ring: Ring) -> C
             "rival_threads": candidate.threads,
             "flip": flip,
         }
+        if candidate.inputs is not None:
+            job["rival_inputs"] = str(candidate.inputs)
         answer = ask(host, job, ring.timeout_s)
         clock = _clock(answer, max(baseline.threads, candidate.threads))
         ours, theirs = answer[f"artifact_{clock}"], answer[f"rival_{clock}"]
         logs = [math.log(theirs[at] / ours[at]) for at in range(len(ours)) if ours[at] > 0 and theirs[at] > 0]
         wall = (median(answer["artifact_wall_ms"]), median(answer["rival_wall_ms"]))
         load = math.log(answer["rival_load_ms"] / answer["artifact_load_ms"])
-        return Sample(median(logs), *wall, "processor" if clock == "cpu_ms" else "wall", load)
+        named = "processor" if clock == "cpu_ms" else "wall"
+        return Sample(median(logs), *wall, named, load, (median(ours), median(theirs)))
 
     return take
 
@@ -103,7 +107,7 @@ def _job(action: str, fighter: Fighter, ring: Ring) -> dict[str, Any]:
         "action": action,
         "runtime": ring.runtime,
         "artifact": str(fighter.path.resolve()),
-        "inputs": str(ring.inputs),
+        "inputs": str(fighter.inputs or ring.inputs),
         "threads": fighter.threads,
         "batch": ring.batch,
         "seconds": ring.seconds,

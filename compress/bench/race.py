@@ -19,7 +19,8 @@ MAX_PAIRS = 400
 class Sample:
     """What one process said: the logarithm of candidate / baseline time, its medians, and which clock judged it.
 
-    `load_log_ratio` is the logarithm of the ratio of the times to open the two files.
+    `load_log_ratio` is the logarithm of the ratio of the times to open the two files. `judged_ms` are the medians of
+    baseline and candidate on the clock that judged.
     """
 
     log_ratio: float
@@ -27,6 +28,7 @@ class Sample:
     candidate_ms: float
     clock: str
     load_log_ratio: float | None = None
+    judged_ms: tuple[float, float] | None = None
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 # Keys of a job that name files. A host that runs elsewhere carries them and rewrites these keys.
-INPUT_FILES = ("artifact", "rival", "inputs")
+INPUT_FILES = ("artifact", "rival", "inputs", "rival_inputs")
 OUTPUT_FILES = ("outputs",)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from compress.data.base import Dataset
 from compress.errors import CompressError, InternalError, PassError
@@ -38,11 +38,89 @@ class PassResult:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What an output of the Model answers.
+
+    Attributes:
+        name: The task's name; empty where there is one only.
+        kind: What the label is.
+        output: The output that answers.
+        label: The label that it answers.
+        link: What the output holds, before (`logit`) or behind its sigmoid or softmax; None for regression.
+    """
+
+    name: str
+    kind: Literal["binary", "multiclass", "regression"]
+    output: str
+    label: str
+    link: Literal["logit", "probability"] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Two Models timed in turns on a target, the second beside the first.
+
+    Attributes:
+        baseline_ms: Median of a call of the first.
+        ms: Median of a call of the second.
+        ratio: Time of the second / time of the first: median over the processes.
+        low: Lower end of its interval.
+        high: Upper end.
+        processes: Number of worker processes, each with its own ratio.
+    """
+
+    baseline_ms: float
+    ms: float
+    ratio: float
+    low: float
+    high: float
+    processes: int
+
+
+class Meter(Protocol):
+    """Times Models on a target, in its own runtime. Handed in by the workflow: a pass knows no runtime."""
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+
+    @property
+    def width_multiple(self) -> int | None:
+        """The multiple that widths keep to on this target; None where its file does not say."""
+
+    def race(self, title: str, pairs: Sequence[tuple[Model, Model]], processes: int) -> list[Timing]:
+        """Returns the timing of each pair; both Models of a pair are lowered, and run in turns in one process.
+
+        Args:
+            title: What is measured, for whoever waits.
+            pairs: A baseline and what is compared with it.
+            processes: How many processes a pair gets.
+
+        Raises:
+            LoweringError: If the runtime cannot take a Model.
+            WorkerError: If a worker fails.
+        """
+
+
+@dataclass(frozen=True)
 class Context:
-    """What a pass may use beside the Model and the data."""
+    """What a pass may use beside the Model and the data.
+
+    Attributes:
+        seed: Of every draw.
+        options: The pass's own keys in the recipe.
+        where: What stands before an option's name in a message.
+        tasks: What the outputs answer; whoever needs a loss makes it of them.
+        measure: Target -> what measures there, in the order of the recipe; empty where nothing can be measured.
+        say: Told what is happening, a sentence at a time.
+    """
 
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "passes"
+    tasks: tuple[Task, ...] = ()
+    measure: Mapping[str, Meter] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda sentence: None
 
 
 class Pass(Protocol):
@@ -56,6 +134,22 @@ class Pass(Protocol):
 
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
         """Returns the new Model and what was done."""
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """A pass whose options can be checked before anything expensive happens."""
+
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Checks the options by themselves.
+
+        Args:
+            options: The pass's own keys in the recipe.
+            where: What stands before a key's name in a message.
+
+        Raises:
+            RecipeError: If one is unknown or wrong.
+        """
 
 
 PASSES = Registry(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from compress.evidence import Candidate, Evidence, StepInfo, TargetEvidence
-from compress.report.numbers import MISSING, format_ratio, plural
+from compress.report.numbers import MISSING, format_ratio, format_ratio_interval, format_share, plural
 from compress.report.places import checked_on
 from compress.report.quality import caveats, differences
 from compress.report.table import Row, size_ratio, target_rows
@@ -74,6 +74,20 @@ def not_accelerated(candidate: Candidate) -> str:
     return f"{left} of {plural(placement.total, 'operator')} not on {plain(placement.path)}: {said}"
 
 
+def no_speed_up(evidence: Evidence, candidate: Candidate) -> str:
+    """Returns that a model with less arithmetic is not measurably faster; empty where it is, or has no less."""
+    comparison = candidate.latency.comparison if candidate.latency is not None else None
+    before, after = evidence.model.macs, evidence.compressed.macs
+    # Of all candidates only this one differs from the baseline by the passes alone.
+    if candidate.scheme != "float32" or comparison is None or comparison.verdict == "FASTER" or not 0 < after < before:
+        return ""
+    interval = format_ratio_interval(comparison.interval)
+    return (
+        f"no speed-up of the smaller model was measured: {format_share(after / before)} of the multiply-adds, "
+        f"{format_ratio(comparison.ratio)} {interval} the latency ({comparison.verdict})"
+    )
+
+
 def step_summary(step: StepInfo) -> str:
     """Returns what a pass did, in one sentence: how much it changed, how much it skipped and why."""
     text = f"{plain(step.kind)}: {len(step.changed)} changed, {len(step.skipped)} skipped"
@@ -125,7 +139,12 @@ def _located_notes(evidence: Evidence) -> Iterable[tuple[str, str, str]]:
         if target.error and target.candidates:
             yield name, "", first_line(target.error)
         for candidate in target.candidates:
-            for text in (*caveats(target, candidate), left_in_float(candidate), not_accelerated(candidate)):
+            for text in (
+                *caveats(target, candidate),
+                left_in_float(candidate),
+                not_accelerated(candidate),
+                no_speed_up(evidence, candidate),
+            ):
                 if text:
                     yield name, plain(candidate.scheme), plain(text)
     for text in checked_on(evidence):

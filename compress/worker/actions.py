@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -70,7 +70,8 @@ def duel(job: Job) -> dict[str, Any]:
     Both share the process, the processor, its clock and its neighbours, so that these cancel in the ratio. What it
     does not show is what only a process of its own shows: memory and load time.
     """
-    given = read_arrays(Path(job.inputs))
+    jobs = (job, replace(job, inputs=job.rival_inputs or job.inputs))
+    rows = {path: read_arrays(Path(path)) for path in {each.inputs for each in jobs}}
     plans = [(job.artifact, job.threads), (job.rival, job.rival_threads or job.threads)]
     order = (1, 0) if job.flip else (0, 1)
     # What a runtime sets up once, when it opens its first file, belongs to neither side.
@@ -83,7 +84,7 @@ def duel(job: Job) -> dict[str, Any]:
             path, threads = plans[side]
             start = perf_counter_ns()
             session = stack.enter_context(open_session(job.runtime, Path(path), threads))
-            calls[side] = _prepare(session, given, job)
+            calls[side] = _prepare(session, rows[jobs[side].inputs], jobs[side])
             load_ns[side] = perf_counter_ns() - start
         first, second = (calls[1], calls[0]) if job.flip else (calls[0], calls[1])
         quads = asdict(time_duel(first, second, job.seconds))

@@ -33,14 +33,15 @@ class Job:
        turns), `sparse` (time `calls` calls, one every `pause_s` seconds, with cold caches), `profile` (time every
        operator over `calls` calls), `describe` (signature and placement) or `empty` (import the runtime, open
        nothing: what memory costs before any artifact).
-    2. `artifact`, `rival` and `inputs` are files that must exist where the worker runs, `outputs` and `result` files
-       that it writes. `inputs` and `outputs` are `.npz` files, one array `[rows, ...]` per named input or output.
+    2. `artifact`, `rival`, `inputs` and `rival_inputs` are files that must exist where the worker runs, `outputs` and
+       `result` files that it writes. `inputs`, `rival_inputs` and `outputs` are `.npz` files, one array `[rows, ...]`
+       per named input or output.
     3. `batch` rows go into one call. `warmup_s` passes before timing starts, which lasts at least `seconds`;
        calls are repeated within a sample until it is `sample_s` long.
     4. `precision` is what the artifact was lowered to; it decides which operators count as accelerated.
     5. `cpus` are the processors to stay on, where the machine allows it; empty means all.
-    6. `rival_threads` are the rival's threads, 0 the same as the artifact's. With `flip` the rival is opened and
-       timed first.
+    6. `rival_threads` are the rival's threads, 0 the same as the artifact's; `rival_inputs` are its rows, where it
+       takes others. With `flip` the rival is opened and timed first.
     7. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
        for long; 0 means no limit.
     """
@@ -54,6 +55,7 @@ class Job:
     outputs: str = ""
     threads: int = 1
     rival_threads: int = 0
+    rival_inputs: str = ""
     flip: bool = False
     batch: int = 1
     precision: str = "float"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +19,7 @@ from compress.model.cost import describe
 from compress.model.onnx_file import OnnxFile
 from compress.model.silence import silenced
 from compress.model.source import load_model
-from compress.passes.base import Context, run_pass
+from compress.passes.base import Context, Meter, Task, run_pass
 from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Lowered, TakesFiles, outcomes
@@ -27,6 +28,19 @@ from compress.target import Target
 from compress.workflow.as_file import RUNTIME, not_possible, observe
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Model as it came, bound to the data, and `original`, as every runtime gets it: batch normalisation folded.
+
+    `folding` says what that did; None for a file that is no graph.
+    """
+
+    model: Model | OnnxFile
+    original: Model | OnnxFile
+    dataset: Dataset
+    folding: StepInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,12 @@ class Built:
 
 
 def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
-    """Loads the Model, binds its inputs to the data and runs the passes. A file that is no graph stays as it is.
+    """Loads the Model and runs the passes, without tasks and without measuring."""
+    return run_passes(load_source(plan, dataset, progress), plan, progress)
+
+
+def load_source(plan: Plan, dataset: Dataset, progress: Progress) -> Source:
+    """Loads the Model and binds its inputs to the data.
 
     Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
     function, and every runtime then quantizes the weights that it will multiply.
@@ -71,24 +90,54 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     with silenced("torch"), torch.random.fork_rng(devices=[]):
         # A factory that draws its weights gives the same model again, so that the next run reuses this one's steps.
         torch.manual_seed(plan.recipe.seed)
-        source = load_model(plan.recipe.model, specifications, plan.folder)
-    if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
-        dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
-    source = carry(source, dataset, class_names(plan.recipe, dataset))
-    if isinstance(source, OnnxFile):
-        return Models(source, source, not_possible(source, plan), dataset)
-    model, steps = source, []
+        model = load_model(plan.recipe.model, specifications, plan.folder)
+    if len(specifications) == 1 and specifications[0].name != model.signature.inputs[0].name:
+        dataset = dataset.renamed({specifications[0].name: model.signature.inputs[0].name})
+    model = carry(model, dataset, class_names(plan.recipe, dataset))
+    if isinstance(model, OnnxFile):
+        return Source(model, model, dataset)
+    original, folding = apply_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), True)
+    return Source(model, original, dataset, folding)
+
+
+def run_passes(
+    source: Source,
+    plan: Plan,
+    progress: Progress,
+    tasks: Sequence[Task] = (),
+    measure: Mapping[str, Meter] | None = None,
+) -> Models:
+    """Runs the passes of a recipe. A file that is no graph stays as it is.
+
+    Args:
+        source: What goes in.
+        plan: The recipe.
+        progress: Told what is happening.
+        tasks: What the Model's outputs answer.
+        measure: What measures on each target; None where nothing can be measured.
+    """
+    if isinstance(source.model, OnnxFile):
+        return Models(source.original, source.original, not_possible(source.model, plan), source.dataset)
+    model, steps = source.model, list[StepInfo]()
     for index, config in enumerate(plan.recipe.passes):
-        progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
-        context = Context(seed=plan.recipe.seed, options=config.options)
-        model, step = apply_pass(config.kind, model, dataset, context, config.allow_no_change)
+        title = f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}"
+        progress.step(title)
+        context = Context(
+            seed=plan.recipe.seed,
+            options=config.options,
+            where=f"{plan.where}: passes[{index}]",
+            tasks=tuple(tasks),
+            measure=measure or {},
+            say=lambda sentence, title=title: progress.step(f"{title}: {sentence}"),  # type: ignore[misc]
+        )
+        model, step = apply_pass(config.kind, model, source.dataset, context, config.allow_no_change)
         steps.append(step)
-    folding = Context(seed=plan.recipe.seed)
-    compressed, step = apply_pass("fold_batch_norm", model, dataset, folding, True)
-    if step.changed or step.skipped:
-        steps.append(step)
-    original = compressed if model is source else apply_pass("fold_batch_norm", source, dataset, folding, True)[0]
-    return Models(original, compressed, tuple(steps), dataset)
+    compressed, folding = source.original, source.folding
+    if model is not source.model:
+        compressed, folding = apply_pass("fold_batch_norm", model, source.dataset, Context(seed=plan.recipe.seed), True)
+    if folding is not None and (folding.changed or folding.skipped):
+        steps.append(folding)
+    return Models(source.original, compressed, tuple(steps), source.dataset)
 
 
 def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:

@@ -237,7 +237,16 @@ def _questions(
             for source, kept, of in zip((before, after), answers, links, strict=True):
                 kept[output] = _as_probability(source.answers[name], config.kind, of, str(source.path))
         questions.append(
-            Question(name, config.kind, output, dataset.label(labels[name])[rows], link, config.cutoff, config.margin)
+            Question(
+                name,
+                config.kind,
+                output,
+                labels[name],
+                dataset.label(labels[name])[rows],
+                link,
+                config.cutoff,
+                config.margin,
+            )
         )
     return tuple(questions), answers, alike
 

@@ -14,9 +14,10 @@ from compress.errors import ModelError, RecipeError, did_you_mean
 from compress.evaluate.decisions import Decision, decide_rows
 from compress.evaluate.scores import Link, TaskKind
 from compress.evaluate.tasks import find_link
+from compress.passes.base import Task
 from compress.recipe import Recipe, TaskConfig
 from compress.workflow.as_file import ask
-from compress.workflow.build import Models, class_names
+from compress.workflow.build import Models, Source, class_names
 from compress.workflow.explained import Explained, explain_rows
 from compress.workflow.plan import Plan
 from compress.workflow.subjects import Subjects, take_subjects
@@ -29,12 +30,13 @@ _LINK_ROWS = 256
 class Question:
     """A task bound to the model and the rows: which output answers which labels, and what that output holds.
 
-    `name` is empty where the model has one task only.
+    `name` is empty where the model has one task only; `label` is the one that `labels` are the values of.
     """
 
     name: str
     kind: TaskKind
     output: str
+    label: str
     labels: NDArray[np.generic]
     link: Link | None
     cutoff: float
@@ -44,6 +46,11 @@ class Question:
     def decision(self) -> Decision:
         """How the output decides about a row."""
         return Decision(self.kind, self.link, self.cutoff)
+
+    @property
+    def task(self) -> Task:
+        """What a pass is told of it; the test rows are left out."""
+        return Task(self.name, self.kind, self.output, self.label, self.link)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Holdout:
 
 
 def take_holdout(
-    models: Models, labels: Mapping[str, str], plan: Plan, split: str = "test", *, explain: bool = True
+    models: Source | Models, labels: Mapping[str, str], plan: Plan, split: str = "test", *, explain: bool = True
 ) -> Holdout:
     """Reads a split once, and checks what can be told of the original's answers before anything is lowered.
 
@@ -102,6 +109,7 @@ def take_holdout(
                 name=name,
                 kind=config.kind,
                 output=outputs[name],
+                label=labels[name],
                 labels=dataset.label(labels[name])[rows],
                 # Found on calibration rows: the test rows decide nothing.
                 link=find_link(config.kind, answers[outputs[name]], said, where),
@@ -126,7 +134,7 @@ def take_holdout(
     )
 
 
-def take_validation(models: Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
+def take_validation(models: Source | Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
     """Returns the rows that a search decides by: the validation split, or the calibration split where that is empty."""
     split = "validation" if len(models.dataset.split("validation")) > 1 else "calibration"
     return take_holdout(models, labels, plan, split, explain=False)
@@ -141,7 +149,7 @@ def _first_of(dataset: Dataset, recipe: Recipe, split: str, rows: NDArray[np.int
 
 
 def _explained(
-    models: Models, inputs: Mapping[str, NDArray[np.generic]], questions: Sequence[Question], plan: Plan
+    models: Source | Models, inputs: Mapping[str, NDArray[np.generic]], questions: Sequence[Question], plan: Plan
 ) -> Explained | None:
     config, timeout_s = plan.recipe.explain, plan.recipe.measure.timeout_s
     if config is None:
@@ -162,7 +170,7 @@ def only_label(labels: Mapping[str, str]) -> str | None:
     return next(iter(labels.values())) if len(labels) == 1 else None
 
 
-def _output(models: Models, name: str, config: TaskConfig, plan: Plan) -> str:
+def _output(models: Source | Models, name: str, config: TaskConfig, plan: Plan) -> str:
     names = [item.name for item in models.original.signature.outputs]
     key, output = (f"tasks.{name}.output" if name else "task.output"), config.output
     if not names:

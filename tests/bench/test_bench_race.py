@@ -134,11 +134,20 @@ def test_processor_time_judges_where_nobody_waits() -> None:
     assert sample.load_log_ratio == pytest.approx(math.log(2))
     assert math.exp(sample.log_ratio) == pytest.approx(1.1)
     assert (sample.baseline_ms, sample.candidate_ms) == (2.0, 40.0)
+    assert sample.judged_ms == (1.0, 1.1)
 
 
 @pytest.mark.parametrize("change", [{"rival_waits": 1.0}, {"artifact_waits": 0.2}])
 def test_the_wall_clock_judges_where_a_side_waits(change: dict[str, float]) -> None:
-    assert in_turns(DuelHost(**DUEL | change), *FIGHTERS, RING)(False).clock == "wall"
+    sample = in_turns(DuelHost(**DUEL | change), *FIGHTERS, RING)(False)
+    assert (sample.clock, sample.judged_ms) == ("wall", (2.0, 40.0))
+
+
+def test_a_side_may_have_rows_of_its_own() -> None:
+    host = DuelHost(**DUEL)
+    in_turns(host, Fighter(Path("a"), 1, Path("a.npz")), Fighter(Path("b"), 1, Path("b.npz")), RING)(False)
+    in_turns(host, *FIGHTERS, RING)(False)
+    assert [(job["inputs"], job.get("rival_inputs")) for job in host.jobs] == [("a.npz", "b.npz"), ("in.npz", None)]
 
 
 def test_the_wall_clock_judges_several_threads() -> None:

@@ -19,7 +19,8 @@ from compress.passes.base import Context, run_pass
 from compress.passes.prune.axes import Cut
 from compress.passes.prune.groups import analyse, cut
 from compress.passes.prune.importance import importance
-from compress.passes.prune.plan import Options, make_plan
+from compress.passes.prune.options import Options
+from compress.passes.prune.plan import make_plan
 from compress.passes.prune.work import macs
 from compress.runtimes.onnxruntime.export import export
 

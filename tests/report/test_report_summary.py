@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress.evidence import Choice, Evidence, LayerOutcome
-from compress.report.summary import count_reasons, left_in_float, not_accelerated, notes, verdict_line, why_not
+from compress.report.summary import (
+    count_reasons,
+    left_in_float,
+    no_speed_up,
+    not_accelerated,
+    notes,
+    verdict_line,
+    why_not,
+)
 
 
 def test_the_line_of_a_shipped_scheme_gives_its_gain_and_its_price(evidence: Evidence) -> None:
@@ -61,6 +69,24 @@ def test_operators_off_the_accelerated_path_are_counted(evidence: Evidence) -> N
     baseline, quantized = evidence.targets[0].candidates[:2]
     assert not_accelerated(quantized) == "3 of 21 operators not on MLAS: no kernel on <MLAS>: Gather (3)"
     assert not_accelerated(baseline) == ""
+
+
+def test_a_smaller_model_that_is_not_faster_says_so(evidence: Evidence) -> None:
+    target = evidence.targets[0]
+    slow = replace(target.candidates[3 if target.candidates[3].latency else 2], scheme="float32")
+    assert slow.latency is not None and slow.latency.comparison is not None
+    said = no_speed_up(evidence, slow)
+    assert said.startswith("no speed-up of the smaller model was measured: 71 % of the multiply-adds, ")
+    assert said.endswith(f"the latency ({slow.latency.comparison.verdict})")
+    assert any(
+        said in note
+        for note in notes(replace(evidence, targets=(replace(target, candidates=(target.candidates[0], slow)),)))
+    )
+    # A model of the same arithmetic promised nothing; another scheme differs by more than the passes.
+    assert no_speed_up(replace(evidence, compressed=evidence.model), slow) == ""
+    assert no_speed_up(evidence, replace(slow, scheme="int8-static")) == ""
+    fast = replace(slow.latency, comparison=replace(slow.latency.comparison, verdict="FASTER"))
+    assert no_speed_up(evidence, replace(slow, latency=fast)) == ""
 
 
 def test_reasons_are_sorted_counted_and_bounded() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,6 +87,15 @@ def test_a_duel_runs_in_a_worker_process(onnx_file: Path, onnx_int8_file: Path, 
     result = ask(LocalHost(), {**asked, "inputs": str(inputs), "seconds": 0.01}, 60)
     assert result["action"] == "duel"
     assert result["rival_waits"] >= 0
+
+
+def test_a_rival_may_take_rows_of_its_own(onnx_file: Path, inputs: Path, tmp_path: Path, rows: dict[str, Any]) -> None:
+    write_arrays(tmp_path / "two.npz", {name: array[:1] for name, array in rows.items()})
+    asked = job("duel", onnx_file, inputs, rival=str(onnx_file), rival_inputs=str(tmp_path / "two.npz"), seconds=0.01)
+    assert perform(asked)["rival_calls"] >= 1
+    # Only its own rows decide what the rival is fed.
+    with pytest.raises(JobError, match=r"two\.npz: holds 1 rows; the batch is 2"):
+        perform(replace(asked, batch=2))
 
 
 def test_rare_calls_are_apart_and_see_cold_caches(onnx_file: Path, inputs: Path) -> None:

@@ -1,21 +1,72 @@
-"""How much each position of a group counts, by the size of its slices."""
+"""How much each position of a group counts: by the size of its slices, or by what rows say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
 
+from compress.errors import PassError
+from compress.model.core import Model
 from compress.passes.edit import batch_norms, get_parameter
 from compress.passes.prune.axes import places
+from compress.passes.prune.from_rows import Floats, Sample, activations, first_order, fisher, gate_gradients
 from compress.passes.prune.groups import Analysis, Group
+from compress.passes.prune.options import FROM_GRADIENTS, FROM_ROWS, Kind
 
-Floats = NDArray[np.float64]
-Kind = Literal["l1", "l2", "bn_scale"]
+
+def all_importance(
+    model: Model, analysis: Analysis, groups: Sequence[Group], kind: Kind, sample: Sample | None
+) -> dict[str, Floats]:
+    """Returns a figure for each position of some groups, group -> `[size]`, that may be compared across groups.
+
+    1. Sizes of weights (`importance`) and of activations (`activations`) have units of their own in every group: they
+       are given as multiples of the group's mean.
+    2. `taylor` (`first_order`) and `fisher` are all in the unit of the loss, and are comparable as they are: only their
+       mean over all positions is made 1. A group that the loss hardly depends on thus counts little as a whole.
+
+    Args:
+        model: Whose graph it is.
+        analysis: Of the graph.
+        groups: Which groups.
+        kind: Which figure.
+        sample: Rows, for the kinds that need them.
+
+    Raises:
+        PassError: If there are no rows where they are needed, or no gradient reaches any position.
+        DataError: If the sample is empty.
+    """
+    if kind not in FROM_ROWS:
+        return {group.name: importance(analysis, group, kind) for group in groups}
+    if sample is None:
+        raise PassError(
+            f"prune.importance: {kind!r} is taken from rows, and there are none",
+            'choose importance = "l2", which looks at weights alone.',
+        )
+    if kind not in FROM_GRADIENTS:
+        return {name: _relative(found) for name, found in activations(model, analysis, groups, sample).items()}
+    rows = gate_gradients(model, analysis, groups, sample)
+    found = first_order(rows) if kind == "taylor" else fisher(rows)
+    return _relative_to_all(found, kind)
+
+
+def _relative(found: Floats) -> Floats:
+    mean = found.mean()
+    return found / mean if mean > 0 else np.ones(len(found))
+
+
+def _relative_to_all(found: Mapping[str, Floats], kind: Kind) -> dict[str, Floats]:
+    if not found:
+        return {}
+    mean = float(np.concatenate(list(found.values())).mean())
+    if mean == 0:
+        raise PassError(
+            f"prune.importance: {kind!r}: no gradient reaches any position that may be cut",
+            'choose importance = "l2", or more importance_rows.',
+        )
+    return {name: values / mean for name, values in found.items()}
 
 
 def importance(analysis: Analysis, group: Group, kind: Kind) -> Floats:
@@ -48,8 +99,7 @@ def importance(analysis: Analysis, group: Group, kind: Kind) -> Floats:
         np.add.at(found, index[index >= 0], along[index >= 0])
     if kind != "l1":
         found = np.sqrt(found)
-    mean = found.mean()
-    return found / mean if mean > 0 else np.ones(group.size)
+    return _relative(found)
 
 
 def _scales(module: GraphModule) -> set[str]:
