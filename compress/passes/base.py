@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from compress.data.base import Dataset
 from compress.errors import CompressError, InternalError, PassError
+from compress.evidence import TrainingInfo
 from compress.model.core import Model
+from compress.recipe import QuantScheme
 from compress.registry import Registry
+from compress.target import Target
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,65 @@ class Skip:
 
 @dataclass(frozen=True)
 class PassResult:
-    """A new Model, and everything that was done or not done to reach it."""
+    """A new Model, and everything that was done or not done to reach it.
+
+    `ranges` are those of values of the new graph that a runtime must use instead of calibrated ones; `training` says
+    how the pass trained, if it did.
+    """
 
     model: Model
     changed: tuple[Change, ...]
     skipped: tuple[Skip, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    training: TrainingInfo | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an output of the Model answers.
+
+    Attributes:
+        name: The task's name; empty where there is one only.
+        kind: What the label is.
+        output: The output that answers.
+        label: The label that it answers.
+        link: What the output holds, before (`logit`) or behind its sigmoid or softmax; None for regression.
+    """
+
+    name: str
+    kind: Literal["binary", "multiclass", "regression"]
+    output: str
+    label: str
+    link: Literal["logit", "probability"] | None = None
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass may use beside the Model and the data."""
+    """What a pass may use beside the Model and the data.
+
+    Attributes:
+        seed: Of every draw.
+        options: The pass's own keys in the recipe.
+        where: What stands before an option's name in a message.
+        folder: What paths in options are relative to.
+        tasks: What the outputs answer; a pass that learns from labels needs them.
+        original: The Model as it came, before all passes: what a student learns from.
+        schemes: What may be realised of the result, by name.
+        targets: Where the result must run.
+        work: Where unfinished work is kept, so that a run that is ended goes on from there; None to keep none.
+        say: Told what is happening, a sentence at a time.
+    """
 
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "passes"
+    folder: Path = Path()
+    tasks: tuple[Task, ...] = ()
+    original: Model | None = None
+    schemes: Mapping[str, QuantScheme] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    work: Path | None = None
+    say: Callable[[str], None] = lambda sentence: None
 
 
 class Pass(Protocol):
@@ -72,6 +122,7 @@ PASSES = Registry(
         "smooth": "compress.passes.smooth:Smooth",
         "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
         "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
+        "train": "compress.passes.train.train:Train",
     },
 )
 

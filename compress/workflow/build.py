@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -14,34 +15,52 @@ from compress.errors import LoweringError
 from compress.evidence import StepInfo, from_json, to_json
 from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
-from compress.model.cost import describe
 from compress.model.onnx_file import OnnxFile
 from compress.model.silence import silenced
 from compress.model.source import load_model
-from compress.passes.base import Context, run_pass
+from compress.passes.base import Context, Task, run_pass
 from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Lowered, TakesFiles, outcomes
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.workflow.as_file import RUNTIME, not_possible, observe
+from compress.workflow.passes import run_passes, step_info
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
 
 
 @dataclass(frozen=True)
+class Opened:
+    """The Model as it came (`source`), as it is measured (`original`, batch normalisation folded), and its rows."""
+
+    source: Model | OnnxFile
+    original: Model | OnnxFile
+    folding: StepInfo | None
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
 class Models:
-    """The Model as it came, the Model behind all passes, and what each pass did."""
+    """The original, the Model behind all passes, what each pass did.
+
+    `ranges` are values of the compressed graph whose range a pass found: they replace calibrated ones.
+    """
 
     original: Model | OnnxFile
     compressed: Model | OnnxFile
     steps: tuple[StepInfo, ...]
     dataset: Dataset
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
         """Whether the passes made another Model."""
         return self.original.digest != self.compressed.digest
+
+    def learned(self, model: Model | OnnxFile, calibrated: Ranges) -> Ranges:
+        """Returns the ranges of a Model with those that a pass found, where it is the one that they hold for."""
+        return calibrated.learned(self.ranges) if self.ranges and model is self.compressed else calibrated
 
 
 @dataclass(frozen=True)
@@ -60,12 +79,8 @@ class Built:
         return "float" if self.lowered is None else self.lowered.arithmetic
 
 
-def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
-    """Loads the Model, binds its inputs to the data and runs the passes. A file that is no graph stays as it is.
-
-    Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
-    function, and every runtime then quantizes the weights that it will multiply.
-    """
+def open_model(plan: Plan, dataset: Dataset, progress: Progress) -> Opened:
+    """Loads the Model and binds its inputs to the data. A file that is no graph stays as it is."""
     progress.step("exporting the model")
     specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
     with silenced("torch"), torch.random.fork_rng(devices=[]):
@@ -76,19 +91,40 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
         dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
     source = carry(source, dataset, class_names(plan.recipe, dataset))
     if isinstance(source, OnnxFile):
+        return Opened(source, source, None, dataset)
+    folded, step = _fold(source, dataset, plan)
+    return Opened(source, folded, step, dataset)
+
+
+def build_models(
+    opened: Opened, plan: Plan, tasks: tuple[Task, ...], cache: Cache | None, progress: Progress
+) -> Models:
+    """Runs the passes.
+
+    Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
+    function, and every runtime then quantizes the weights that it will multiply.
+
+    Args:
+        opened: What `open_model` gave.
+        plan: The recipe.
+        tasks: What the outputs answer.
+        cache: Where finished passes are kept; None to keep none.
+        progress: Told what is happening.
+    """
+    source, dataset = opened.source, opened.dataset
+    if isinstance(source, OnnxFile):
         return Models(source, source, not_possible(source, plan), dataset)
-    model, steps = source, []
-    for index, config in enumerate(plan.recipe.passes):
-        progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
-        context = Context(seed=plan.recipe.seed, options=config.options)
-        model, step = apply_pass(config.kind, model, dataset, context, config.allow_no_change)
-        steps.append(step)
-    folding = Context(seed=plan.recipe.seed)
-    compressed, step = apply_pass("fold_batch_norm", model, dataset, folding, True)
-    if step.changed or step.skipped:
-        steps.append(step)
-    original = compressed if model is source else apply_pass("fold_batch_norm", source, dataset, folding, True)[0]
-    return Models(original, compressed, tuple(steps), dataset)
+    passed = run_passes(source, plan, dataset, tasks, cache, progress)
+    if passed.model is source:
+        compressed, step = opened.original, opened.folding
+    else:
+        compressed, step = _fold(passed.model, dataset, plan)
+    steps = (*passed.steps, step) if step is not None and (step.changed or step.skipped) else passed.steps
+    return Models(opened.original, compressed, steps, dataset, passed.ranges)
+
+
+def _fold(model: Model, dataset: Dataset, plan: Plan) -> tuple[Model, StepInfo]:
+    return apply_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), True)
 
 
 def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
@@ -104,13 +140,7 @@ def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
 def apply_pass(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
     """Runs a pass; returns the new Model and what was done, for the evidence."""
     result = run_pass(kind, model, dataset, context, allow_no_change=allow)
-    return result.model, StepInfo(
-        kind=kind,
-        changed=tuple(f"{change.where}: {change.what}" for change in result.changed),
-        skipped=tuple((skip.where, skip.reason) for skip in result.skipped),
-        before=describe(model),
-        after=describe(result.model),
-    )
+    return result.model, step_info(kind, model, result)
 
 
 def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Progress) -> Lowered:
@@ -239,11 +269,10 @@ def build_target(
         built.append(Built("float32", models.compressed, floats, digest(floats.data)))
     for scheme in schemes[1:]:
         try:
-            ranges = (
-                find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
-                if scheme.needs_ranges
-                else None
-            )
+            ranges = None
+            if scheme.needs_ranges:
+                found = find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
+                ranges = models.learned(models.compressed, found)
             made = quantize(floats, scheme, ranges, target, cache, progress)
             built.append(Built(scheme.name, models.compressed, made, digest(made.data)))
         except LoweringError as error:

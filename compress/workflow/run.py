@@ -30,7 +30,7 @@ from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.as_file import model_info
-from compress.workflow.build import Built, Models, build_models, build_target
+from compress.workflow.build import Built, Models, build_models, build_target, open_model
 from compress.workflow.certify import places
 from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
 from compress.workflow.measure import measure_target
@@ -92,14 +92,15 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
     output.check()
     progress.step("reading the data")
     dataset, labels = load_rows(plan)
-    models = build_models(plan, dataset, progress)
-    holdout = take_holdout(models, labels, plan)
+    opened = open_model(plan, dataset, progress)
+    holdout = take_holdout(opened, labels, plan)
     searching = recipe.repair.enabled or bool(recipe.sensitivity.schemes)
-    validation = take_validation(models, labels, plan) if searching else None
+    validation = take_validation(opened, labels, plan) if searching else None
     label = only_label(labels)
     # Claimed only now: data or a model that cannot be used leave no folder behind.
     with output.claimed():
         cache = output.cache
+        models = build_models(opened, plan, holdout.tasks(labels), cache, progress)
         machine = environment(sorted({name for target in plan.targets for name in PACKAGES.get(target.runtime, ())}))
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
         files: dict[str, bytes] = {}

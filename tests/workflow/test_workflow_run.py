@@ -15,7 +15,7 @@ from compress.evidence import Candidate, from_json, load_evidence, to_json
 from compress.store.cache import key
 from compress.workflow import plan as planning
 from compress.workflow import run as running
-from compress.workflow.build import Models, build_models
+from compress.workflow.build import Models, build_models, open_model
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
 
@@ -259,7 +259,7 @@ def test_passes_are_recorded_and_the_original_stays_the_baseline(project: Projec
     )
     project.change(schemes=["float32"], model={"weights": None}, passes=[{"kind": "fold_batch_norm"}])
     plan = make_plan(project.load(), project.folder, "recipe.toml")
-    models = build_models(plan, load_rows(plan)[0], Silent())
+    models = build_models(open_model(plan, load_rows(plan)[0], Silent()), plan, (), None, Silent())
     assert [step.kind for step in models.steps] == ["fold_batch_norm"]
     assert models.steps[0].changed
     # Both are folded before they are lowered: they are the same model.
