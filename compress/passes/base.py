@@ -116,6 +116,7 @@ PASSES = Registry(
         "correct_bias": "compress.passes.correct_bias:CorrectBias",
         "drop_layers": "compress.passes.drop_layers:DropLayers",
         "equalize": "compress.passes.equalize:Equalize",
+        "distill": "compress.passes.distill.distill:Distill",
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
