@@ -123,6 +123,7 @@ PASSES = Registry(
         "smooth": "compress.passes.smooth:Smooth",
         "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
         "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
+        "qat": "compress.passes.qat.qat:Qat",
         "train": "compress.passes.train.train:Train",
     },
 )
