@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from compress.data.base import Dataset
 from compress.errors import CompressError, InternalError, PassError
@@ -106,6 +106,22 @@ class Pass(Protocol):
 
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
         """Returns the new Model and what was done."""
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """A pass whose options can be checked before anything expensive happens."""
+
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Checks the options by themselves.
+
+        Args:
+            options: The pass's own keys in the recipe.
+            where: What stands before a key's name in a message.
+
+        Raises:
+            RecipeError: If one is unknown or wrong.
+        """
 
 
 PASSES = Registry(

@@ -182,8 +182,11 @@ def _place(name: str, folder: Path, where: str) -> Target:
 
 
 def _check_names(recipe: Recipe, targets: Iterable[Target], where: str) -> None:
-    """Checks the names of runtimes, hosts and passes. Imported here: their contracts know the Model, and so torch."""
-    from compress.passes.base import PASSES
+    """Checks the names of runtimes, hosts and passes, and the passes' options by themselves.
+
+    Imported here: their contracts know the Model, and so torch.
+    """
+    from compress.passes.base import PASSES, ChecksOptions
     from compress.runtimes.base import RUNTIMES
 
     for target in targets:
@@ -191,6 +194,9 @@ def _check_names(recipe: Recipe, targets: Iterable[Target], where: str) -> None:
         _known(target.host, HOSTS, f"{where}: the target {target.name!r}: host")
     for index, step in enumerate(recipe.passes):
         _known(step.kind, PASSES, f"{where}: passes[{index}].kind")
+        made = PASSES.load(step.kind)()
+        if isinstance(made, ChecksOptions):
+            made.check(step.options, f"{where}: passes[{index}]")
 
 
 def _known(name: str, registry: Registry, key: str) -> None:

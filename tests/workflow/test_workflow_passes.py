@@ -134,6 +134,15 @@ def input_scale(data: bytes) -> float:
     return float(numpy_helper.to_array(held[node.input[1]]))
 
 
+@pytest.mark.parametrize("kind", ["train", "distill", "qat"])
+def test_a_wrong_option_is_told_before_anything_is_read(project: Project, kind: str) -> None:
+    project.change(
+        data={"source": "not-there.csv"}, passes=[{"kind": "prune", "macs": 0.5}, {"kind": kind, "epoch": 2}]
+    )
+    with pytest.raises(RecipeError, match=rf"recipe.toml: passes\[1\]: {kind}: unknown key 'epoch'"):
+        make_plan(project.load(), project.folder, "recipe.toml")
+
+
 @pytest.mark.usefixtures("canned_latency")
 def test_a_run_ships_what_was_trained_to_be_rounded(project: Project) -> None:
     project.change(**FRESH, passes=[QAT], schemes=["float32", "int8-static"]).run()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -28,6 +30,10 @@ class Distill:
     The student is the Model that comes in, or one that the recipe names; what comes out has its graph.
     """
 
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Checks the options by themselves; see `ChecksOptions`."""
+        _options(options, where)
+
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
         """Trains; the student stays as it is where no epoch was better on the validation rows.
 
@@ -35,7 +41,7 @@ class Distill:
             RecipeError: If an option is unknown or wrong, or the two models cannot be compared as it says.
             PassError: If there are no rows, or training diverges.
         """
-        options = validate(DistillOptions, dict(ctx.options), f"{ctx.where}: distill")
+        options = _options(ctx.options, ctx.where)
         teacher = load_teacher(options, model, ctx)
         student, taken = _student(options, model, teacher, ctx)
         session = open_session("distill", student, data, ctx, options, unlabelled=True)
@@ -144,3 +150,7 @@ def _load(config: ModelConfig | None, role: str, model: Model, ctx: Context) -> 
 
 def _shown(items: tuple[TensorInfo, ...]) -> str:
     return ", ".join(f"{item.name} {list(item.shape)}" for item in items)
+
+
+def _options(options: Mapping[str, Any], where: str) -> DistillOptions:
+    return validate(DistillOptions, dict(options), f"{where}: distill")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,10 @@ class Qat:
 
     reads_targets = True
 
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Checks the options by themselves; see `ChecksOptions`."""
+        _options(options, where)
+
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
         """Trains; the Model stays as it is where rounding without training was as good, or good enough.
 
@@ -40,7 +45,7 @@ class Qat:
             RecipeError: If an option is unknown or wrong, or the scheme rounds nothing.
             PassError: If there are no rows, or training diverges.
         """
-        options = validate(QatOptions, dict(ctx.options), f"{ctx.where}: qat")
+        options = _options(ctx.options, ctx.where)
         if options.scheme not in ctx.schemes:
             raise RecipeError(
                 f"{ctx.where}.scheme: there is no scheme {options.scheme!r}", did_you_mean(options.scheme, ctx.schemes)
@@ -111,3 +116,7 @@ def _good_enough(session: Session, network: Network, folded: Model, options: Qat
     return (
         f"rounding without training costs {lost:.4f} of {name}, no more than if_loss_above = {options.if_loss_above:g}"
     )
+
+
+def _options(options: Mapping[str, Any], where: str) -> QatOptions:
+    return validate(QatOptions, dict(options), f"{where}: qat")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,6 +38,10 @@ class Train:
     is used, and the weights of the best epoch are copied back.
     """
 
+    def check(self, options: Mapping[str, Any], where: str) -> None:
+        """Checks the options by themselves; see `ChecksOptions`."""
+        _options(options, where)
+
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
         """Trains; the Model stays as it is where no epoch was better on the validation rows.
 
@@ -44,7 +49,7 @@ class Train:
             RecipeError: If an option is unknown or wrong.
             PassError: If there are no rows, or training diverges.
         """
-        options = validate(TrainOptions, dict(ctx.options), f"{ctx.where}: train")
+        options = _options(ctx.options, ctx.where)
         session = open_session("train", model, data, ctx, options)
         fitted = session.fit(session.network(model), Labels(session.losses))
         info, remarks = session.info(fitted), session.remarks(fitted)
@@ -55,3 +60,7 @@ class Train:
         )
         trained = with_weights(model, fitted.weights, f"train: {options.epochs} epochs")
         return PassResult(trained, (change,), remarks, training=info)
+
+
+def _options(options: Mapping[str, Any], where: str) -> TrainOptions:
+    return validate(TrainOptions, dict(options), f"{where}: train")
