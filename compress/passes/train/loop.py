@@ -252,7 +252,8 @@ class Trainer:
         course = self._course
         last = course.epochs[-1].epoch
         if self.validator is not None and last - course.best >= self.options.patience:
-            course.ended = f"{last - course.best} epochs without a better one"
+            since = last - course.best
+            course.ended = f"{since} epoch{'s' if since > 1 else ''} without a better one"
         elif last >= self.options.epochs:
             course.ended = "all epochs are done"
 
