@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch.fx import GraphModule, Node
 
+from compress.calibrate.fake import output_axis
 from compress.errors import RecipeError
 from compress.model.core import Model
 from compress.model.layers import Layer, layers, select
@@ -19,8 +20,6 @@ from compress.target import Target
 
 # Kinds of layers that every runtime here has integer kernels for.
 _KINDS = ("linear", "addmm", "matmul", "conv1d", "conv2d")
-# Where the channels that go out lie in a weight; elsewhere they are the first dimension.
-_LAST = ("addmm", "matmul")
 Bounds = tuple[float, float]
 
 
@@ -120,7 +119,7 @@ class Inserter:
             weight = next(
                 item for item in node.all_input_nodes if item.op == "get_attr" and item.target == layer.weight
             )
-            axis = (len(layer.shape) - 1 if layer.operator in _LAST else 0) if self.sites.per_channel else None
+            axis = output_axis(layer) if self.sites.per_channel else None
             module.add_submodule(f"quantize_weight_{index}", FakeWeight(axis, self.sites.limit))
             node.replace_input_with(weight, _before(module, node, weight, f"quantize_weight_{index}"))
             value = _input(node, layer)
@@ -148,17 +147,6 @@ class Inserter:
             if layer.name in self.sites.outputs and layer.fused is not None
         }
         return found | fused
-
-
-def observed(values: Iterable[Mapping[str, torch.Tensor]]) -> dict[str, Bounds]:
-    """Returns the smallest and largest number of each value over batches."""
-    found: dict[str, Bounds] = {}
-    for batch in values:
-        for name, value in batch.items():
-            low, high = (float(bound) for bound in torch.aminmax(value))
-            old = found.get(name, (low, high))
-            found[name] = (min(old[0], low), max(old[1], high))
-    return found
 
 
 def _input(node: Node, layer: Layer) -> Node:

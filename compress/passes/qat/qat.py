@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from compress.calibrate import calibrate
 from compress.data.base import Dataset
 from compress.errors import RecipeError, did_you_mean
 from compress.model.core import Model
@@ -16,7 +14,7 @@ from compress.passes.distill.distill import ask_teacher, load_teacher, taps_of, 
 from compress.passes.distill.objective import Distillation
 from compress.passes.distill.pairing import pair
 from compress.passes.fold_batch_norm import FoldBatchNorm
-from compress.passes.qat.insert import Inserter, find_sites, observed
+from compress.passes.qat.insert import Inserter, find_sites
 from compress.passes.qat.options import QatOptions
 from compress.passes.train.network import Network, with_weights
 from compress.passes.train.session import Session, open_session
@@ -85,17 +83,11 @@ class Qat:
         return PassResult(result, changed, skipped, ranges=ranges, training=info)
 
 
-def _first_bounds(session: Session, values: tuple[str, ...]) -> Mapping[str, tuple[float, float]]:
+def _first_bounds(session: Session, values: tuple[str, ...]) -> dict[str, tuple[float, float]]:
     """What training begins with: the ranges over calibration rows."""
-    network = Network(session.model, session.device, taps=values)
     rows = session.data.sample("calibration", _ROWS, session.ctx.seed)
-
-    def seen() -> Iterator[Mapping[str, Tensor]]:
-        with torch.no_grad():
-            for batch in session.data.batches_of(rows, session.options.batch):
-                yield network(tuple(item.to(session.device) for item in session.model.arguments(batch)))[1]
-
-    return observed(seen())
+    found = calibrate(session.model, session.data.batches_of(rows, session.options.batch))
+    return {name: found.of(name) for name in values}
 
 
 def _good_enough(session: Session, network: Network, folded: Model, options: QatOptions) -> str:
