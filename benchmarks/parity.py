@@ -32,7 +32,7 @@ from compress.report.places import difference
 from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.arrays import keep_arrays, kept_arrays
-from compress.workflow.build import Built, Models, build_models, build_target
+from compress.workflow.build import Built, Models, build_models, build_target, open_model
 from compress.workflow.certify import spread
 from compress.workflow.holdout import Holdout, only_label, take_holdout
 from compress.workflow.plan import load_rows, make_plan, versions
@@ -75,7 +75,7 @@ def _model(
     recipe = recipe.model_copy(update={"targets": tuple(targets or recipe.targets)})
     plan = make_plan(recipe, path.parent, str(path))
     dataset, labels = load_rows(plan)
-    models = build_models(plan, dataset, Silent())
+    models = build_models(open_model(plan, dataset, Silent()), plan, (), None, Silent())
     holdout = take_holdout(models, labels, plan)
     for generic in plan.targets:
         made: dict[str, str] = {}

@@ -19,7 +19,7 @@ from compress.model.factory import export_module
 from compress.model.weights import load_into
 from compress.passes.base import Context, run_pass
 from compress.recipe import load_recipe
-from compress.workflow.build import build_models
+from compress.workflow.build import build_models, open_model
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
 from compress.zoo.mobilenet import mobilenet_v2
@@ -90,7 +90,7 @@ def _intent(calibration: int, test: int) -> Case:
 def _of_recipe(path: Path, calibration: int, test: int) -> Case:
     plan = make_plan(load_recipe(path), path.parent, path.name)
     dataset, labels = load_rows(plan)
-    models = build_models(plan, dataset, Silent())
+    models = build_models(open_model(plan, dataset, Silent()), plan, (), None, Silent())
     dataset, (question, label) = models.dataset, next(iter(labels.items()))
     config = plan.recipe.questions[question]
     fed = dataset.sample("calibration", calibration, plan.recipe.seed, label)

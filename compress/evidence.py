@@ -365,14 +365,66 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class EpochInfo:
+    """One look at the validation rows while a pass trained; epoch 0 is what came in.
+
+    `train_loss` is the mean of what was minimised since the look before, `loss` the labelled loss of the validation
+    rows, `metric` their figure named by `TrainingInfo.metric`. None where there is none.
+    """
+
+    epoch: int
+    train_loss: float | None
+    loss: float | None
+    metric: float | None
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """One figure of the validation rows, without interval: it guides training and decides nothing about shipping."""
+
+    name: str
+    before: float | None
+    after: float | None
+    teacher: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """How a pass trained, what that cost and what it gave.
+
+    Attributes:
+        epochs: What was seen after each epoch.
+        best_epoch: The epoch whose weights were kept.
+        metric: What the validation figure is (`auc`); empty where there is none.
+        scores: Figures of the validation rows before and after, and of the teacher where there is one.
+        pairs: `student layer <- teacher layer`, and what is compared there.
+        ended: Why training ended.
+        rows: Training rows, those without labels included.
+        steps: Steps of the optimizer.
+        seconds: Wall time; that of every part where the run was interrupted.
+    """
+
+    epochs: tuple[EpochInfo, ...]
+    best_epoch: int
+    metric: str
+    scores: tuple[ScoreInfo, ...]
+    pairs: tuple[str, ...]
+    ended: str
+    rows: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StepInfo:
-    """What one pass changed and what it skipped, with the reason for each."""
+    """What one pass changed and what it skipped, with the reason for each; how it trained, if it did."""
 
     kind: str
     changed: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
     before: ModelInfo
     after: ModelInfo
+    training: TrainingInfo | None = None
 
 
 @dataclass(frozen=True)

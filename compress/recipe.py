@@ -114,10 +114,12 @@ class DataConfig(Strict):
     `file.py:function`. `inputs` maps each model
     input to its columns (tables) or array (`.npz`), in order; without it, `features` (default: every column
     that means nothing else) feed the model's only input. `categories` lists the values of a text column; a
-    value becomes its position. `missing` says what an empty cell becomes.
+    value becomes its position. `missing` says what an empty cell becomes. `unlabelled` is a file like `source` of rows
+    without labels, from which a student may learn.
     """
 
     source: str = Field(min_length=1)
+    unlabelled: str | None = None
     label: str | None = None
     labels: dict[str, str] = {}
     id: str | None = None

@@ -34,6 +34,10 @@ class Ranges:
         low, high = self.values[name]
         return min(low, 0.0), max(high, 0.0) if low or high else 1.0
 
+    def learned(self, values: Mapping[str, tuple[float, float]]) -> Ranges:
+        """Returns the ranges with those of some values replaced by what training found."""
+        return Ranges({**self.values, **values}, f"{len(values)} learned, others {self.source}")
+
     @property
     def digest(self) -> str:
         """sha256 over the names and the bits of the ranges."""

@@ -102,7 +102,7 @@ def _check(values: dict[str, Any], folder: Path) -> tuple[tuple[str, ...], str, 
 
     # Before the imports below, which load torch: a name that is wrong is told at once.
     _plan(values, folder)
-    from compress.workflow.build import build_models
+    from compress.workflow.build import open_model
     from compress.workflow.holdout import only_label, take_holdout
 
     with Shown() as progress:
@@ -115,7 +115,7 @@ def _check(values: dict[str, Any], folder: Path) -> tuple[tuple[str, ...], str, 
                 raise
             values["data"]["categories"] = found
             dataset, labels = load_rows(_plan(values, folder))
-        models = build_models(_plan(values, folder), dataset, progress)
+        models = open_model(_plan(values, folder), dataset, progress)
         outputs = tuple(item.name for item in models.original.signature.outputs)
         if len(outputs) > 1:
             values["task"] = {"output": outputs[0]}

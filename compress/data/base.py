@@ -54,6 +54,7 @@ class Dataset:
     3. `sensitive` are `[rows]` raw values (numbers, or text with `""` for a missing one) that segments are made of.
     4. `splits` holds the ascending row positions of train, calibration, validation and test; each row is in one.
     5. `notes` says what a reader of the figures must know about the rows.
+    6. `unlabelled` are more rows with the same inputs and without labels, for training; they are in no split.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Dataset:
     splits: Mapping[str, NDArray[np.int64]]
     notes: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unlabelled: Dataset | None = None
 
     @property
     def rows(self) -> int:
@@ -211,7 +213,8 @@ class Dataset:
         new = [names.get(name, name) for name in known]
         if len(set(new)) != len(new):
             raise DataError(f"{self.source}: two inputs would be named alike: {', '.join(new)}", "rename only one.")
-        return replace(self, reader=_Renamed(self.reader, dict(names)))
+        more = None if self.unlabelled is None else self.unlabelled.renamed(names)
+        return replace(self, reader=_Renamed(self.reader, dict(names)), unlabelled=more)
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -55,6 +55,16 @@ def read_csv(path: Path, text: Iterable[str], listed: Mapping[str, Iterable[str]
     return frame
 
 
+def column_names(path: Path) -> list[str]:
+    """Returns the header of a CSV file, without reading its rows.
+
+    Raises:
+        DataError: If there is none.
+    """
+    with reading(path, "CSV"):
+        return _header(path)
+
+
 def check_names(path: Path, names: Iterable[str]) -> None:
     """Checks that no two columns have the same name.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from compress.data.base import Dataset
 from compress.data.files import check_file
+from compress.data.unlabelled import check_alike, without_labels
 from compress.errors import DataError
 from compress.recipe import DataConfig
 
@@ -35,6 +37,18 @@ def load_dataset(
         DataError: If the file, a column, a label or the split cannot be used; the message names it.
         MissingPackageError: If the format needs a package that is not installed.
     """
+    dataset = _load(config, folder, where=where, seed_label=seed_label, model_folder=model_folder)
+    if config.unlabelled is None:
+        return dataset
+    more = without_labels(config, config.unlabelled, folder, where)
+    unlabelled = _load(more, folder, where=where, seed_label=None, model_folder=model_folder)
+    check_alike(dataset, unlabelled, where)
+    return replace(dataset, unlabelled=unlabelled)
+
+
+def _load(
+    config: DataConfig, folder: Path, *, where: str, seed_label: str | None, model_folder: Path | None
+) -> Dataset:
     if config.text is not None and not config.source.lower().endswith(TABLES):
         raise DataError(
             f"{where}: data.text reads a column of a table; {config.source!r} is none",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from compress.data.base import Dataset
 from compress.errors import CompressError, InternalError, PassError
+from compress.evidence import TrainingInfo
 from compress.model.core import Model
+from compress.recipe import QuantScheme
 from compress.registry import Registry
+from compress.target import Target
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class PassResult:
-    """A new Model, and everything that was done or not done to reach it."""
+    """A new Model, and everything that was done or not done to reach it.
+
+    `ranges` are those of values of the new graph that a runtime must use instead of calibrated ones; `training` says
+    how the pass trained, if it did.
+    """
 
     model: Model
     changed: tuple[Change, ...]
     skipped: tuple[Skip, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    training: TrainingInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,10 @@ class Meter(Protocol):
         """The target's name."""
 
     @property
+    def machine(self) -> str:
+        """The processor and its features, for the keys of what was measured there."""
+
+    @property
     def width_multiple(self) -> int | None:
         """The multiple that widths keep to on this target; None where its file does not say."""
 
@@ -110,16 +124,26 @@ class Context:
         seed: Of every draw.
         options: The pass's own keys in the recipe.
         where: What stands before an option's name in a message.
+        folder: What paths in options are relative to.
         tasks: What the outputs answer; whoever needs a loss makes it of them.
+        original: The Model as it came, before all passes: what a student learns from.
+        schemes: What may be realised of the result, by name.
+        targets: Where the result must run.
         measure: Target -> what measures there, in the order of the recipe; empty where nothing can be measured.
+        work: Where unfinished work is kept, so that a run that is ended goes on from there; None to keep none.
         say: Told what is happening, a sentence at a time.
     """
 
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str = "passes"
+    folder: Path = Path()
     tasks: tuple[Task, ...] = ()
+    original: Model | None = None
+    schemes: Mapping[str, QuantScheme] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
     measure: Mapping[str, Meter] = field(default_factory=dict)
+    work: Path | None = None
     say: Callable[[str], None] = lambda sentence: None
 
 
@@ -160,12 +184,15 @@ PASSES = Registry(
         "correct_bias": "compress.passes.correct_bias:CorrectBias",
         "drop_layers": "compress.passes.drop_layers:DropLayers",
         "equalize": "compress.passes.equalize:Equalize",
+        "distill": "compress.passes.distill.distill:Distill",
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
         "smooth": "compress.passes.smooth:Smooth",
         "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
         "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
+        "qat": "compress.passes.qat.qat:Qat",
+        "train": "compress.passes.train.train:Train",
     },
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compress.evidence import DataInfo, Environment, Evidence, ModelInfo, StepInfo
 from compress.report.html_blocks import Block, Bullets, Cell, Fold, Heading, Section, Table, Text, clean, cleaned, table
+from compress.report.html_training import training_blocks
 from compress.report.limits import limits
 from compress.report.numbers import MISSING, format_count, format_share
 from compress.report.rows import model_rows
@@ -64,6 +65,8 @@ def _step(step: StepInfo) -> list[Block]:
         blocks.append(Fold(said, (table("Skipped", ("skipped", "reason"), skipped),)))
     else:
         blocks.append(Text("Skipped: 0"))
+    if step.training is not None:
+        blocks += training_blocks(step.training)
     return blocks
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from compress.evidence import DataInfo, Evidence, ModelInfo, StepInfo, TargetEvidence
+from compress.evidence import DataInfo, Evidence, ModelInfo, StepInfo, TargetEvidence, TrainingInfo
 from compress.report.limits import limits
 from compress.report.markdown_target import target_section
-from compress.report.markdown_text import bullets, escape, folded_table, table
+from compress.report.markdown_text import bullets, details, escape, folded_table, table
 from compress.report.numbers import MISSING, format_count, format_share
 from compress.report.places import MEANING, matrix
 from compress.report.rows import model_rows
 from compress.report.summary import count_reasons, notes, verdict_line, why_not
 from compress.report.table import headings, legend, table_rows, target_rows
+from compress.report.training import SCORES, cost_sentence, epoch_headings, epoch_rows, score_rows
 from compress.report.values import flatten
 
 
@@ -88,7 +89,19 @@ def _step(index: int, step: StepInfo) -> str:
         parts.append(folded_table(skipped, ("skipped", "reason"), step.skipped))
     else:
         parts.append(skipped)
+    if step.training is not None:
+        parts += _training(step.training)
     return "\n\n".join(parts)
+
+
+def _training(training: TrainingInfo) -> list[str]:
+    parts = [escape(cost_sentence(training))]
+    if training.scores:
+        parts.append(table(SCORES, score_rows(training)))
+    parts.append(folded_table(f"Epochs: {len(training.epochs)}", epoch_headings(training), epoch_rows(training)))
+    if training.pairs:
+        parts.append(details(f"Pairs, student <- teacher: {len(training.pairs)}", bullets(training.pairs)))
+    return parts
 
 
 def _model_table(before: ModelInfo, after: ModelInfo, names: tuple[str, str]) -> str:

@@ -109,7 +109,8 @@ class Attempts:
             ranges = None
             if scheme.needs_ranges:
                 method = self.method(trial)
-                ranges = find_ranges(model, lowered, dataset, self.label, plan, cache, self.progress, method)
+                found = find_ranges(model, lowered, dataset, self.label, plan, cache, self.progress, method)
+                ranges = self.models.learned(model, found)
             made = quantize(lowered, scheme, ranges, self.site.target, cache, self.progress)
             self._made[trial] = (self._built(made), steps)
         return self._made[trial]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,7 +15,6 @@ from compress.errors import LoweringError
 from compress.evidence import StepInfo, from_json, to_json
 from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
-from compress.model.cost import describe
 from compress.model.onnx_file import OnnxFile
 from compress.model.silence import silenced
 from compress.model.source import load_model
@@ -26,36 +25,42 @@ from compress.runtimes.base import Lowered, TakesFiles, outcomes
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.workflow.as_file import RUNTIME, not_possible, observe
+from compress.workflow.passes import run_passes, step_info
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
 
 
 @dataclass(frozen=True)
-class Source:
-    """The Model as it came, bound to the data, and `original`, as every runtime gets it: batch normalisation folded.
+class Opened:
+    """The Model as it came (`source`), as it is measured (`original`, batch normalisation folded), and its rows."""
 
-    `folding` says what that did; None for a file that is no graph.
-    """
-
-    model: Model | OnnxFile
+    source: Model | OnnxFile
     original: Model | OnnxFile
+    folding: StepInfo | None
     dataset: Dataset
-    folding: StepInfo | None = None
 
 
 @dataclass(frozen=True)
 class Models:
-    """The Model as it came, the Model behind all passes, and what each pass did."""
+    """The original, the Model behind all passes, what each pass did.
+
+    `ranges` are values of the compressed graph whose range a pass found: they replace calibrated ones.
+    """
 
     original: Model | OnnxFile
     compressed: Model | OnnxFile
     steps: tuple[StepInfo, ...]
     dataset: Dataset
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
         """Whether the passes made another Model."""
         return self.original.digest != self.compressed.digest
+
+    def learned(self, model: Model | OnnxFile, calibrated: Ranges) -> Ranges:
+        """Returns the ranges of a Model with those that a pass found, where it is the one that they hold for."""
+        return calibrated.learned(self.ranges) if self.ranges and model is self.compressed else calibrated
 
 
 @dataclass(frozen=True)
@@ -74,70 +79,58 @@ class Built:
         return "float" if self.lowered is None else self.lowered.arithmetic
 
 
-def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
-    """Loads the Model and runs the passes, without tasks and without measuring."""
-    return run_passes(load_source(plan, dataset, progress), plan, progress)
-
-
-def load_source(plan: Plan, dataset: Dataset, progress: Progress) -> Source:
-    """Loads the Model and binds its inputs to the data.
-
-    Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
-    function, and every runtime then quantizes the weights that it will multiply.
-    """
+def open_model(plan: Plan, dataset: Dataset, progress: Progress) -> Opened:
+    """Loads the Model and binds its inputs to the data. A file that is no graph stays as it is."""
     progress.step("exporting the model")
     specifications = [TensorInfo(item.name, item.shape, item.dtype) for item in dataset.reader.signature()]
     with silenced("torch"), torch.random.fork_rng(devices=[]):
         # A factory that draws its weights gives the same model again, so that the next run reuses this one's steps.
         torch.manual_seed(plan.recipe.seed)
-        model = load_model(plan.recipe.model, specifications, plan.folder)
-    if len(specifications) == 1 and specifications[0].name != model.signature.inputs[0].name:
-        dataset = dataset.renamed({specifications[0].name: model.signature.inputs[0].name})
-    model = carry(model, dataset, class_names(plan.recipe, dataset))
-    if isinstance(model, OnnxFile):
-        return Source(model, model, dataset)
-    original, folding = apply_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), True)
-    return Source(model, original, dataset, folding)
+        source = load_model(plan.recipe.model, specifications, plan.folder)
+    if len(specifications) == 1 and specifications[0].name != source.signature.inputs[0].name:
+        dataset = dataset.renamed({specifications[0].name: source.signature.inputs[0].name})
+    source = carry(source, dataset, class_names(plan.recipe, dataset))
+    if isinstance(source, OnnxFile):
+        return Opened(source, source, None, dataset)
+    folded, step = _fold(source, dataset, plan)
+    return Opened(source, folded, step, dataset)
 
 
-def run_passes(
-    source: Source,
+def build_models(
+    opened: Opened,
     plan: Plan,
+    tasks: tuple[Task, ...],
+    cache: Cache | None,
     progress: Progress,
-    tasks: Sequence[Task] = (),
     measure: Mapping[str, Meter] | None = None,
 ) -> Models:
-    """Runs the passes of a recipe. A file that is no graph stays as it is.
+    """Runs the passes.
+
+    Batch normalisation is folded before lowering, in the original as in the compressed Model: it keeps the
+    function, and every runtime then quantizes the weights that it will multiply.
 
     Args:
-        source: What goes in.
+        opened: What `open_model` gave.
         plan: The recipe.
+        tasks: What the outputs answer.
+        cache: Where finished passes are kept; None to keep none.
         progress: Told what is happening.
-        tasks: What the Model's outputs answer.
         measure: What measures on each target; None where nothing can be measured.
     """
-    if isinstance(source.model, OnnxFile):
-        return Models(source.original, source.original, not_possible(source.model, plan), source.dataset)
-    model, steps = source.model, list[StepInfo]()
-    for index, config in enumerate(plan.recipe.passes):
-        title = f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}"
-        progress.step(title)
-        context = Context(
-            seed=plan.recipe.seed,
-            options=config.options,
-            where=f"{plan.where}: passes[{index}]",
-            tasks=tuple(tasks),
-            measure=measure or {},
-            say=lambda sentence, title=title: progress.step(f"{title}: {sentence}"),  # type: ignore[misc]
-        )
-        model, step = apply_pass(config.kind, model, source.dataset, context, config.allow_no_change)
-        steps.append(step)
-    compressed, folding = source.original, source.folding
-    if model is not source.model:
-        compressed, folding = apply_pass("fold_batch_norm", model, source.dataset, Context(seed=plan.recipe.seed), True)
-    if folding is not None and (folding.changed or folding.skipped):
-        steps.append(folding)
-    return Models(source.original, compressed, tuple(steps), source.dataset)
+    source, dataset = opened.source, opened.dataset
+    if isinstance(source, OnnxFile):
+        return Models(source, source, not_possible(source, plan), dataset)
+    passed = run_passes(source, plan, dataset, tasks, cache, progress, measure or {})
+    if passed.model is source:
+        compressed, step = opened.original, opened.folding
+    else:
+        compressed, step = _fold(passed.model, dataset, plan)
+    steps = (*passed.steps, step) if step is not None and (step.changed or step.skipped) else passed.steps
+    return Models(opened.original, compressed, steps, dataset, passed.ranges)
+
+
+def _fold(model: Model, dataset: Dataset, plan: Plan) -> tuple[Model, StepInfo]:
+    return apply_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), True)
 
 
 def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
@@ -153,13 +146,7 @@ def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
 def apply_pass(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
     """Runs a pass; returns the new Model and what was done, for the evidence."""
     result = run_pass(kind, model, dataset, context, allow_no_change=allow)
-    return result.model, StepInfo(
-        kind=kind,
-        changed=tuple(f"{change.where}: {change.what}" for change in result.changed),
-        skipped=tuple((skip.where, skip.reason) for skip in result.skipped),
-        before=describe(model),
-        after=describe(result.model),
-    )
+    return result.model, step_info(kind, model, result)
 
 
 def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Progress) -> Lowered:
@@ -288,11 +275,10 @@ def build_target(
         built.append(Built("float32", models.compressed, floats, digest(floats.data)))
     for scheme in schemes[1:]:
         try:
-            ranges = (
-                find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
-                if scheme.needs_ranges
-                else None
-            )
+            ranges = None
+            if scheme.needs_ranges:
+                found = find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
+                ranges = models.learned(models.compressed, found)
             made = quantize(floats, scheme, ranges, target, cache, progress)
             built.append(Built(scheme.name, models.compressed, made, digest(made.data)))
         except LoweringError as error:

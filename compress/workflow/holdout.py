@@ -17,7 +17,7 @@ from compress.evaluate.tasks import find_link
 from compress.passes.base import Task
 from compress.recipe import Recipe, TaskConfig
 from compress.workflow.as_file import ask
-from compress.workflow.build import Models, Source, class_names
+from compress.workflow.build import Models, Opened, class_names
 from compress.workflow.explained import Explained, explain_rows
 from compress.workflow.plan import Plan
 from compress.workflow.subjects import Subjects, take_subjects
@@ -72,9 +72,14 @@ class Holdout:
     class_names: tuple[str, ...]
     split: str = "test"
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a pass is told of the questions."""
+        return tuple(item.task for item in self.questions)
+
 
 def take_holdout(
-    models: Source | Models, labels: Mapping[str, str], plan: Plan, split: str = "test", *, explain: bool = True
+    models: Models | Opened, labels: Mapping[str, str], plan: Plan, split: str = "test", *, explain: bool = True
 ) -> Holdout:
     """Reads a split once, and checks what can be told of the original's answers before anything is lowered.
 
@@ -134,7 +139,7 @@ def take_holdout(
     )
 
 
-def take_validation(models: Source | Models, labels: Mapping[str, str], plan: Plan) -> Holdout:
+def take_validation(models: Models | Opened, labels: Mapping[str, str], plan: Plan) -> Holdout:
     """Returns the rows that a search decides by: the validation split, or the calibration split where that is empty."""
     split = "validation" if len(models.dataset.split("validation")) > 1 else "calibration"
     return take_holdout(models, labels, plan, split, explain=False)
@@ -149,7 +154,7 @@ def _first_of(dataset: Dataset, recipe: Recipe, split: str, rows: NDArray[np.int
 
 
 def _explained(
-    models: Source | Models, inputs: Mapping[str, NDArray[np.generic]], questions: Sequence[Question], plan: Plan
+    models: Models | Opened, inputs: Mapping[str, NDArray[np.generic]], questions: Sequence[Question], plan: Plan
 ) -> Explained | None:
     config, timeout_s = plan.recipe.explain, plan.recipe.measure.timeout_s
     if config is None:
@@ -170,7 +175,7 @@ def only_label(labels: Mapping[str, str]) -> str | None:
     return next(iter(labels.values())) if len(labels) == 1 else None
 
 
-def _output(models: Source | Models, name: str, config: TaskConfig, plan: Plan) -> str:
+def _output(models: Models | Opened, name: str, config: TaskConfig, plan: Plan) -> str:
     names = [item.name for item in models.original.signature.outputs]
     key, output = (f"tasks.{name}.output" if name else "task.output"), config.output
     if not names:

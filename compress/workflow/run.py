@@ -30,7 +30,7 @@ from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
 from compress.workflow.as_file import model_info
-from compress.workflow.build import Built, Models, build_target, load_source, run_passes
+from compress.workflow.build import Built, Models, build_models, build_target, open_model
 from compress.workflow.certify import places
 from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
 from compress.workflow.measure import measure_target
@@ -93,18 +93,18 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
     output.check()
     progress.step("reading the data")
     dataset, labels = load_rows(plan)
-    source = load_source(plan, dataset, progress)
-    holdout = take_holdout(source, labels, plan)
+    opened = open_model(plan, dataset, progress)
+    holdout = take_holdout(opened, labels, plan)
     searching = recipe.repair.enabled or bool(recipe.sensitivity.schemes)
-    validation = take_validation(source, labels, plan) if searching else None
+    validation = take_validation(opened, labels, plan) if searching else None
     label = only_label(labels)
     # Claimed only now: data or a model that cannot be used leave no folder behind.
     with output.claimed():
         cache = output.cache
         machine = environment(sorted({name for target in plan.targets for name in PACKAGES.get(target.runtime, ())}))
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
-        measure = meters(plan, source.dataset, cache, processor, progress)
-        models = run_passes(source, plan, progress, [question.task for question in holdout.questions], measure)
+        measure = meters(plan, opened.dataset, cache, processor, progress)
+        models = build_models(opened, plan, holdout.tasks, cache, progress, measure)
         files: dict[str, bytes] = {}
         targets = []
         progress.step("looking for test rows in other splits")

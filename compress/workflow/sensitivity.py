@@ -105,7 +105,7 @@ def _file(attempts: Attempts, trial: Trial, scheme: QuantScheme) -> str:
     lowered: Lowered = lower_float(model, site.target.runtime, site.cache, attempts.progress)
     ranges = None
     if scheme.needs_ranges:
-        ranges = find_ranges(
+        found = find_ranges(
             model,
             lowered,
             attempts.models.dataset,
@@ -115,6 +115,7 @@ def _file(attempts: Attempts, trial: Trial, scheme: QuantScheme) -> str:
             attempts.progress,
             attempts.method(trial),
         )
+        ranges = attempts.models.learned(model, found)
     made = quantize(lowered, scheme, ranges, site.target, site.cache, attempts.progress)
     return hashlib.sha256(made.data).hexdigest()
 

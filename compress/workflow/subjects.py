@@ -92,6 +92,8 @@ def take_subjects(dataset: Dataset, rows: NDArray[np.int64], recipe: Recipe, whe
 def find_leaks(dataset: Dataset) -> tuple[Leak, ...]:
     """Counts the test rows whose inputs, to the last bit, are also those of a row of another split."""
     seen = {name: _hashes(dataset, rows) for name, rows in dataset.splits.items()}
+    if dataset.unlabelled is not None:
+        seen["unlabelled"] = _hashes(dataset.unlabelled, np.arange(dataset.unlabelled.rows))
     test = seen.get("test", [])
     found = []
     for name, hashes in seen.items():
@@ -109,6 +111,7 @@ def known_leaks(dataset: Dataset, cache: Cache, versions: Mapping[str, str]) -> 
         "leaks",
         data=dataset.fingerprint(),
         splits={name: dataset.split_fingerprint(name) for name in dataset.splits},
+        unlabelled=dataset.unlabelled.reader.digest() if dataset.unlabelled is not None else "",
         versions=dict(versions),
     )
     kept = cache.get(step)

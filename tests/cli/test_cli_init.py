@@ -16,7 +16,7 @@ from tiny_project import FEATURES, Project, tree
 from compress.cli import init
 from compress.recipe import Recipe, load_recipe
 from compress.schema import validate
-from compress.workflow.build import build_models
+from compress.workflow.build import open_model
 from compress.workflow.holdout import take_holdout
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
@@ -33,7 +33,7 @@ def ready(path: Path) -> Any:
     """Takes a recipe as far as a run does before anything is lowered."""
     plan = make_plan(load_recipe(path), path.parent, str(path))
     dataset, labels = load_rows(plan)
-    models = build_models(plan, dataset, Silent())
+    models = open_model(plan, dataset, Silent())
     return models, take_holdout(models, labels, plan)
 
 

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import TINY, in_memory
+from tiny_models import TINY
+from train_kit import SHARES, rows_of
 
 from compress.errors import PassError
 from compress.model.core import Model
-from compress.passes.base import PASSES, Context, run_pass
+from compress.passes.base import PASSES, Context, Task, run_pass
+from compress.recipe import BUILTIN_SCHEMES
+from compress.target import Target
 
 MODELS = sorted(TINY)
 
 
+# From labels that are chance: whether an epoch is better is open, and both ends keep the rules.
+LEARNS = {"epochs": 1, "batch": 16, "learning_rate": 0.05, "ema": 0.0, "labels": 1.0, "monitor": "loss"}
 OPTIONS = {
     "prune": {"ratio": 0.4, "round_to": 1},
     "clip_weights": {"bits": 4},
     "drop_layers": {"every": 2},
     "low_rank": {"ratio": 0.5, "round_to": 1},
+    "train": {key: value for key, value in LEARNS.items() if key != "labels"},
+    "distill": LEARNS,
+    "qat": LEARNS,
 }
 
 
-def applied(kind, model, seed=0):
-    # Rows of whatever the signature asks for: some passes look at activations.
+def applied(kind, model, seed=0, allow=True):
+    # Rows of whatever the signature asks for: some passes look at activations, some learn.
     random = np.random.default_rng(0)
-    data = in_memory(
-        {item.name: random.standard_normal((80, *item.shape)).astype(item.dtype) for item in model.signature.inputs}
+    output = model.signature.outputs[0]
+    data = rows_of(
+        {item.name: random.standard_normal((80, *item.shape)).astype(item.dtype) for item in model.signature.inputs},
+        {"y": random.integers(0, output.shape[0] if output.shape else 2, 80)},
+        SHARES,
     )
-    return run_pass(kind, model, data, Context(seed=seed, options=OPTIONS.get(kind, {})), allow_no_change=True)
+    context = Context(
+        seed=seed,
+        options=OPTIONS.get(kind, {}),
+        tasks=(Task("", "multiclass" if output.shape else "binary", output.name, "y", "logit"),),
+        schemes=BUILTIN_SCHEMES,
+        targets=(Target(schema=1, name="x", runtime="onnxruntime"),),
+    )
+    return run_pass(kind, model, data, context, allow_no_change=allow)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -71,7 +89,7 @@ def test_a_pass_says_what_it_did(workshop, kind, name):
     assert steps == bool(result.changed)
     if not result.changed:
         with pytest.raises(PassError, match=f"the pass '{kind}' changed nothing"):
-            run_pass(kind, model, None, Context(options=OPTIONS.get(kind, {})))
+            applied(kind, model, allow=False)
 
 
 @pytest.mark.parametrize("kind", PASSES.names())

@@ -12,7 +12,7 @@ from compress.errors import RecipeError
 from compress.passes.base import Context, Timing, run_pass
 from compress.store.cache import Cache
 from compress.workflow import meter as metering
-from compress.workflow.build import load_source
+from compress.workflow.build import open_model
 from compress.workflow.meter import TargetMeter, meters
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
@@ -37,7 +37,7 @@ class Told(Silent):
 def measuring(project: Project, told: Told) -> tuple[TargetMeter, Any]:
     plan = make_plan(project.load(), project.folder, "recipe.toml")
     dataset, _ = load_rows(plan)
-    source = load_source(plan, dataset, Silent())
+    source = open_model(plan, dataset, Silent())
     made = meters(plan, source.dataset, Cache(project.folder / "cache"), "a machine", told)
     meter = made["onnxruntime-cpu"]
     assert isinstance(meter, TargetMeter)
@@ -47,8 +47,8 @@ def measuring(project: Project, told: Told) -> tuple[TargetMeter, Any]:
 def test_half_the_width_takes_less_time_and_is_timed_once(project: Project) -> None:
     told = Told()
     meter, source = measuring(project.change(**WIDE), told)
-    half = run_pass("prune", source.model, None, Context(options={"ratio": 0.5})).model
-    (timing,) = meter.race("the cut model", [(source.model, half)], 3)
+    half = run_pass("prune", source.source, None, Context(options={"ratio": 0.5})).model
+    (timing,) = meter.race("the cut model", [(source.source, half)], 3)
     assert timing.low <= timing.ratio <= timing.high
     assert timing.ratio < 0.8
     assert timing.ms == pytest.approx(timing.baseline_ms * timing.ratio)
@@ -57,7 +57,7 @@ def test_half_the_width_takes_less_time_and_is_timed_once(project: Project) -> N
     assert told.done == [(1, 1)]
     # A second meter over the same cache asks no worker.
     again, _ = measuring(project, told)
-    assert again.race("the cut model", [(source.model, half)], 3) == [timing]
+    assert again.race("the cut model", [(source.source, half)], 3) == [timing]
     assert len(again.cache.reused) == 1 and not again.cache.made
     # Files of candidates are not kept.
     assert not list((project.folder / "cache" / "objects").rglob("*.onnx"))
@@ -74,7 +74,7 @@ def test_another_machine_or_version_is_timed_anew(project: Project, monkeypatch:
 
     monkeypatch.setattr(metering, "in_turns", lambda host, one, other, ring: lambda flip: (one, other))
     monkeypatch.setattr(metering, "_timing", timing)
-    pair = [(source.model, source.model)]
+    pair = [(source.source, source.source)]
     for changes in ({}, {}, {"machine": "another"}):
         for key, value in changes.items():
             setattr(meter, key, value)

@@ -14,7 +14,7 @@ from tiny_project import Project, environment
 
 from compress.errors import DataError, MissingPackageError, ModelError, RecipeError
 from compress.workflow import plan as planning
-from compress.workflow.build import build_models
+from compress.workflow.build import open_model
 from compress.workflow.holdout import take_holdout
 from compress.workflow.plan import load_rows, make_plan, versions
 from compress.workflow.progress import Silent
@@ -191,7 +191,7 @@ def holdout(project: Project) -> Callable[..., Any]:
         project.change(model={"source": f"model.py:{function}", "weights": None}, **changes)
         plan = planned(project)
         dataset, labels = load_rows(plan)
-        return take_holdout(build_models(plan, dataset, Silent()), labels, plan)
+        return take_holdout(open_model(plan, dataset, Silent()), labels, plan)
 
     return take
 

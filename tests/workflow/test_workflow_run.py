@@ -15,7 +15,7 @@ from compress.evidence import Candidate, from_json, load_evidence, to_json
 from compress.store.cache import key
 from compress.workflow import plan as planning
 from compress.workflow import run as running
-from compress.workflow.build import Models, build_models, run_passes
+from compress.workflow.build import Models, build_models, open_model
 from compress.workflow.plan import load_rows, make_plan
 from compress.workflow.progress import Silent
 
@@ -172,10 +172,10 @@ def test_what_ships_beside_the_model_is_never_that_of_an_earlier_run(
     finished: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_classes(*given: Any) -> Models:
-        models = run_passes(*given)
+        models = build_models(*given)
         return replace(models, compressed=models.compressed.with_attachments({"classes.json": classes}))
 
-    monkeypatch.setattr(running, "run_passes", with_classes)
+    monkeypatch.setattr(running, "build_models", with_classes)
     for classes in (b'["no", "yes"]', b'["pays", "defaults"]'):
         assert finished.run().made == 0
         assert (finished.out / "artifacts" / "tiny.classes.json").read_bytes() == classes
@@ -259,7 +259,7 @@ def test_passes_are_recorded_and_the_original_stays_the_baseline(project: Projec
     )
     project.change(schemes=["float32"], model={"weights": None}, passes=[{"kind": "fold_batch_norm"}])
     plan = make_plan(project.load(), project.folder, "recipe.toml")
-    models = build_models(plan, load_rows(plan)[0], Silent())
+    models = build_models(open_model(plan, load_rows(plan)[0], Silent()), plan, (), None, Silent())
     assert [step.kind for step in models.steps] == ["fold_batch_norm"]
     assert models.steps[0].changed
     # Both are folded before they are lowered: they are the same model.

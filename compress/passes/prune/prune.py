@@ -32,6 +32,9 @@ _BATCH = 64
 class Prune:
     """Takes whole channels, heads and hidden units out of a Model, wherever they are coupled."""
 
+    # What was measured on a target, and its multiple of widths, decide what goes.
+    reads_targets = True
+
     def check(self, options: Mapping[str, Any], where: str) -> None:
         """Checks the options by themselves; see `ChecksOptions`."""
         read_options(options, where)

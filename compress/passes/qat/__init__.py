@@ -1,0 +1,1 @@
+"""Quantization-aware training: a float Model whose weights and ranges are those that integers lose least with."""
