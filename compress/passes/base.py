@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from compress.data.base import Dataset
 from compress.errors import CompressError, InternalError, PassError
@@ -38,11 +38,26 @@ class PassResult:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A task as a pass sees it: which output answers which label, and what that output holds (None: a number).
+
+    `name` is empty where the model has one task only.
+    """
+
+    name: str
+    kind: Literal["binary", "multiclass", "regression"]
+    output: str
+    label: str
+    link: Literal["logit", "probability"] | None
+
+
+@dataclass(frozen=True)
 class Context:
-    """What a pass may use beside the Model and the data."""
+    """What a pass may use beside the Model and the data: seed, its options, and what is asked of the Model."""
 
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: tuple[Task, ...] = ()
 
 
 class Pass(Protocol):
@@ -66,6 +81,7 @@ PASSES = Registry(
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
+        "recalibrate": "compress.passes.recalibrate.recalibrate:Recalibrate",
         "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
         "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",
     },

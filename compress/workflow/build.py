@@ -27,6 +27,7 @@ from compress.target import Target
 from compress.workflow.as_file import RUNTIME, not_possible, observe
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
+from compress.workflow.tasks import bind_tasks
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def build_models(plan: Plan, dataset: Dataset, progress: Progress) -> Models:
     if isinstance(source, OnnxFile):
         return Models(source, source, not_possible(source, plan), dataset)
     model, steps = source, []
+    tasks = bind_tasks(source, dataset, plan) if plan.recipe.passes else ()
     for index, config in enumerate(plan.recipe.passes):
         progress.step(f"pass {index + 1} of {len(plan.recipe.passes)}: {config.kind}")
-        context = Context(seed=plan.recipe.seed, options=config.options)
+        context = Context(seed=plan.recipe.seed, options=config.options, tasks=tasks)
         model, step = _apply(config.kind, model, dataset, context, config.allow_no_change)
         steps.append(step)
     folding = Context(seed=plan.recipe.seed)
