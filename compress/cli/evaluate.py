@@ -11,7 +11,7 @@ import click
 @click.argument("candidate", type=click.Path(path_type=Path))
 @click.option("--against", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The baseline.")
 @click.option("--recipe", "recipe_file", required=True, metavar="RECIPE", help="Rows, tasks, segments and policy.")
-@click.option("--target", metavar="NAME", help="Threads and the size budget are those of this target.")
+@click.option("--target", metavar="NAME", help="Threads and budgets; default: the recipe's target of the runtime.")
 @click.option("--flips", type=click.Path(path_type=Path), metavar="FILE", help="Write the rows that flipped, as CSV.")
 @click.option("--json", "as_json", metavar="FILE", help="Write the evidence as JSON; - prints it, and nothing else.")
 def command(

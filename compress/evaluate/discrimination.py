@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from compress.errors import DataError
 from compress.evidence import Interval
@@ -142,17 +142,16 @@ class PairedAuc:
     def interval(self, level: float) -> Interval | None:
         """Returns the interval of the difference within [-1, 1]; None where the variance is undefined.
 
-        Normal; where the variance rests on fewer than 10 informative rows, Student's with one degree of freedom less
-        than there are of them: a variance that hangs on few rare, large changes is itself a guess.
+        Student's with one degree of freedom less than there are informative rows, which is the normal one where there
+        are many: a variance that hangs on few rare, large changes is itself a guess.
         """
         error = self.standard_error
         if error is None:
             return None
-        quantile, method = float(ndtri((1 + level) / 2)), "DeLong"
+        method = "DeLong"
         if 0 < self.informative_rows < INFORMATIVE_ROWS_MIN:
-            freedom = max(1.0, self.informative_rows - 1)
-            quantile, method = float(stdtrit(freedom, (1 + level) / 2)), "DeLong, Student's t on few informative rows"
-        half = quantile * error
+            method = "DeLong, Student's t on few informative rows"
+        half = float(stdtrit(max(1.0, self.informative_rows - 1), (1 + level) / 2)) * error
         return Interval(max(-1.0, self.difference - half), min(1.0, self.difference + half), level, method)
 
 

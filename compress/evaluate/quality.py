@@ -22,7 +22,7 @@ from compress.evaluate.paired import (
     replicate,
 )
 from compress.evaluate.scores import binary_labels, probabilities, same_rows
-from compress.evaluate.shares import wilson_interval
+from compress.evaluate.shares import unseen_loss, wilson_interval
 from compress.evidence import Interval, Metric
 
 Floats = NDArray[np.float64]
@@ -82,6 +82,10 @@ class _Pair:
     @property
     def identical(self) -> bool:
         return bool(np.array_equal(self.baseline, self.candidate))
+
+    def unseen(self, rows: int, largest: float = 1.0) -> float | None:
+        """What rare rows could hide, see `unseen_loss`; None of equal scores, where nothing can."""
+        return None if self.identical else unseen_loss(rows, largest)
 
 
 def compare(
@@ -177,10 +181,11 @@ def _auc_and_gini(pair: _Pair) -> tuple[Metric, Metric]:
         interval = _zero(pair)
     note = _note(pair) or _rests_on_few(found)
     doubled = interval and Interval(2 * interval.low, 2 * interval.high, interval.level, interval.method)
-    return (
-        Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, pair.rows, note),
-        Metric("gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note),
-    )
+    # One row of the smaller class that falls from the top to the bottom costs 1 / its size.
+    unseen = [pair.unseen(min(pair.class_sizes), largest) for largest in (1.0, 2.0)]
+    area = Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, pair.rows, note)
+    gini = Metric("gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note)
+    return replace(area, unseen=unseen[0]), replace(gini, unseen=unseen[1])
 
 
 def _rests_on_few(found: PairedAuc) -> str:
@@ -199,7 +204,8 @@ def _ks(pair: _Pair, replicates: Floats | None) -> Metric:
     if replicates is not None:
         method = BY_CELLS if pair.many else CENTRED
         interval = centred_percentile(difference, replicates, pair.level, method)
-    return Metric("ks", after, before, difference, interval, True, pair.rows, _note(pair))
+    unseen = pair.unseen(min(pair.class_sizes))
+    return Metric("ks", after, before, difference, interval, True, pair.rows, _note(pair), unseen=unseen)
 
 
 def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Floats | None) -> Iterator[Metric]:
@@ -221,6 +227,8 @@ def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Flo
             higher_is_better=higher_is_better,
             rows=pair.rows,
             note=_note(pair),
+            # A row's log-loss has no largest value.
+            unseen=None if name == "log_loss" else pair.unseen(pair.rows),
         )
 
 
