@@ -241,7 +241,12 @@ def _within_budgets(candidate: Candidate, policy: GateConfig, budgets: Budgets) 
         (_LATENCY, latency.median_ms if latency else None, policy.max_latency_ms, budgets.latency_ms),
         (_SIZE, artifact.size_bytes if artifact else None, policy.max_size_bytes, budgets.size_bytes),
         (_MEMORY, memory.above_empty_bytes if memory else None, policy.max_memory_bytes, budgets.memory_bytes),
-        (_ACCELERATED, placement.share if placement and known else None, policy.min_accelerated, budgets.min_accelerated),
+        (
+            _ACCELERATED,
+            placement.share if placement and known else None,
+            policy.min_accelerated,
+            budgets.min_accelerated,
+        ),
     )
     for bound, figure, of_policy, of_target in figures:
         if of_policy is not None:

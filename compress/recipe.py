@@ -327,8 +327,8 @@ class ExplainConfig(Strict):
     """`[explain]`: attributions of baseline and candidate on the same `rows` test rows.
 
     `background` rows stand for "feature unknown". `shap`: each row is walked through `permutations` random orders of
-    its features, there and back. `lime`: a line is fitted to `samples` probes of each row. `top_k` reason codes are what
-    a declined customer is told.
+    its features, there and back. `lime`: a line is fitted to `samples` probes of each row. `top_k` reason codes are
+    what a declined customer is told.
     """
 
     method: Literal["shap", "lime"] = "shap"
@@ -345,8 +345,8 @@ class GateConfig(Strict):
     Each `*_margin` is the largest loss whose 95 % interval may still be reached: the interval's bad end must
     lie inside. It holds for the metric of that name of every task; a task's own `margin` replaces that of its primary
     metric. Metrics without a margin are reported, not gated. The bounds from `max_flips` on are judged in the same
-    way; None switches a rule off. Those from `max_latency_ms` on hold on every target, beside its own budgets. Without `fallback` the original does not ship where nothing else passes: the run
-    then fails.
+    way; None switches a rule off. Those from `max_latency_ms` on hold on every target, beside its own budgets. Without
+    `fallback` the original does not ship where nothing else passes: the run then fails.
     """
 
     auc_margin: float = Field(default=0.003, ge=0)

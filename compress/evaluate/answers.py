@@ -141,7 +141,9 @@ class NumberAnswers:
     def main(self) -> tuple[str, float, float]:
         """Returns R²; NaN where all labels are equal."""
         spread = np.square(self.labels - self.labels.mean()).mean()
-        of = [float(1 - np.square(errors).mean() / spread) if spread else np.nan for errors in (self.before, self.after)]
+        of = [
+            float(1 - np.square(errors).mean() / spread) if spread else np.nan for errors in (self.before, self.after)
+        ]
         return "r2", of[0], of[1]
 
     def _r2(self) -> Figure:
@@ -152,7 +154,7 @@ class NumberAnswers:
         if rows < MEAN_ROWS_MIN:
             note = f"no interval: {rows:,} rows, at least {MEAN_ROWS_MIN} are needed"
             return Figure("r2", after, before, difference, note=note)
-        # What each row adds to the difference, to first order (the delta method); the labels' variance is estimated too.
+        # What each row adds, to first order (the delta method); the labels' variance is an estimate, too.
         away = np.square(self.labels - self.labels.mean())
         moved = np.square(self.before) - np.square(self.after)
         adds = (moved - moved.mean() * away / away.mean()) / away.mean()

@@ -20,8 +20,8 @@ def compare_class_calibration(
 ) -> Calibration:
     """Returns how well two models' probabilities of classes are calibrated.
 
-    1. `ece` is that of the class decided for: whether answers given with 0.8 are right in 8 of 10 rows (Guo et al. 2017).
-       The curves show the same.
+    1. `ece` is that of the class decided for: whether answers of 0.8 are right in 8 of 10 rows (Guo et al. 2017,
+       ICML). The curves show the same.
     2. `classwise_ece` is the mean over classes of the error of each against all others (Kull et al. 2019, NeurIPS).
     3. `calibration_gap` is the mean probability of the class decided for minus the share of right answers.
 

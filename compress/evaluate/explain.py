@@ -54,7 +54,8 @@ class Walks:
         found = np.zeros((rows, count))
         for walk in range(walks):
             np.add.at(found, (np.arange(rows)[:, None], self.order[:, walk]), of_step[:, walk])
-        return found / walks
+        mean: Floats = found / walks
+        return mean
 
 
 def make_walks(inputs: Arrays, background: Arrays, features: Sequence[Feature], *, walks: int, seed: int) -> Walks:

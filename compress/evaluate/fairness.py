@@ -67,8 +67,11 @@ def _of_column(rows: Rows, groups: Groups, rows_min: int, resamples: int, seed: 
         interval = centred(after - before, replicates, rows.level, METHOD)
         if interval is not None and name in SPREADS:
             which = SPREADS[name]
-            ends = (each[0][:, which] for each in shares), (each[:, :, which] for each in drawn_shares)
-            high = widest_increase(*ends[0], *ends[1], rows.level)
+            high = widest_increase(
+                (shares[0][0][:, which], shares[1][0][:, which]),
+                (drawn_shares[0][:, :, which], drawn_shares[1][:, :, which]),
+                rows.level,
+            )
             interval = replace(interval, high=max(interval.high, high), method=SPREAD_METHOD)
         if not changed:
             interval = Interval(0.0, 0.0, rows.level, "equal decisions")

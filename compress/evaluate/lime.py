@@ -1,6 +1,6 @@
 """LIME: a linear model of the output around each row, fitted to probes that keep some features of the row.
 
-Ribeiro et al. (2016), KDD, for any model and without gradients: which features are kept is drawn, near probes weigh more,
+Ribeiro et al. (2016), KDD, for any model, without gradients: which features are kept is drawn, near probes weigh more,
 and the coefficients of a ridge regression are the attributions. Unlike Shapley values they need not add up to what the
 output moved by; interactions go where the line has room for them.
 """

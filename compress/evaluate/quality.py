@@ -184,7 +184,9 @@ def _auc_and_gini(pair: _Pair) -> tuple[Metric, Metric]:
     # One row of the smaller class that falls from the top to the bottom costs 1 / its size.
     unseen = [pair.unseen(min(pair.class_sizes), largest) for largest in (1.0, 2.0)]
     area = Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, pair.rows, note)
-    gini = Metric("gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note)
+    gini = Metric(
+        "gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note
+    )
     return replace(area, unseen=unseen[0]), replace(gini, unseen=unseen[1])
 
 

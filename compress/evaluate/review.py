@@ -223,7 +223,8 @@ def _multiclass(
         class_probabilities(before, link, f"{where} of the baseline"),
         class_probabilities(after, link, where, QUANTIZED_SUM_ROUNDING),
     )
-    rows = ClassAnswers(labels, decided[0], decided[1], *(class_log_losses(labels, each) for each in chances), level)
+    losses = [class_log_losses(labels, each) for each in chances]
+    rows = ClassAnswers(labels, decided[0], decided[1], losses[0], losses[1], level)
     drawn: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
     segments = general_segments(rows, asked.segments, rows_min=config.segment_rows)
     return Review(
@@ -231,7 +232,7 @@ def _multiclass(
         kind="multiclass",
         rows=labels.size,
         calibration=compare_class_calibration(labels, *chances, bins=config.calibration_bins, **drawn),
-        classes=compare_classes(labels, *decided, asked.class_names, classes=before.shape[1], **drawn),
+        classes=compare_classes(labels, decided[0], decided[1], asked.class_names, classes=before.shape[1], **drawn),
         segments=segments,
         worst_segment=worst_segment(segments, "top_1"),
         periods=() if asked.periods is None else compare_periods(rows, asked.periods),

@@ -14,27 +14,26 @@ from scipy.special import ndtri
 Floats = NDArray[np.float64]
 
 
-def widest_increase(before: Floats, after: Floats, drawn_before: Floats, drawn_after: Floats, level: float) -> float:
+def widest_increase(shares: tuple[Floats, Floats], drawn: tuple[Floats, Floats], level: float) -> float:
     """Returns the upper end of the interval of (largest spread after) - (largest spread before).
 
     For groups a and b with the largest spread after, it is `moved + (gap before - largest spread before)`: `moved`, how
     far they moved apart, at its upper end; the rest at most 0, and less only where the rows say so.
 
     Args:
-        before: Shares by the baseline, `[groups, figures]`; the largest spread is that over all figures.
-        after: The same by the candidate.
-        drawn_before: The same on every draw, `[draws, groups, figures]`; NaN where a draw does not define it.
-        drawn_after: The same by the candidate.
+        shares: By baseline and candidate, `[groups, figures]` each; the largest spread is that over all figures.
+        drawn: The same on every draw, `[draws, groups, figures]` each; NaN where a draw does not define it.
         level: Of the interval.
     """
     tail = (1 - level) / 2
-    gaps, drawn_gaps = _gaps(before), _gaps(drawn_before)
-    moved = _gaps(after) - gaps
-    spread_of_moved = np.nanstd(_gaps(drawn_after) - drawn_gaps, axis=0)
-    widest = np.unravel_index(int(np.argmax(gaps)), gaps.shape)
-    behind = np.nanstd(drawn_gaps - drawn_gaps[(slice(None), *widest)][:, None, None, None], axis=0)
+    gaps, drawn_gaps = _gaps(shares[0]), _gaps(drawn[0])
+    moved = _gaps(shares[1]) - gaps
+    spread_of_moved = np.nanstd(_gaps(drawn[1]) - drawn_gaps, axis=0)
+    widest = int(np.argmax(gaps))
+    of_widest = drawn_gaps.reshape(drawn_gaps.shape[0], -1)[:, widest]
+    behind = np.nanstd(drawn_gaps - of_widest[:, None, None, None], axis=0)
     # Which gap is the widest was chosen by the rows: the others lie below it with an interval for all of them.
-    below = np.minimum(0.0, gaps - gaps[widest] + ndtri(1 - tail / gaps.size) * behind)
+    below = np.minimum(0.0, gaps - gaps.flat[widest] + ndtri(1 - tail / gaps.size) * behind)
     return float((below + moved + ndtri(1 - tail) * spread_of_moved).max())
 
 

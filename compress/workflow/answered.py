@@ -84,9 +84,7 @@ def answer(
         return Answered(str(path), path, {name: scores[key] for name, key in tasks.items()})
     (model,) = open_files([path])
     timeout_s = recipe.measure.timeout_s
-    opened = describe(
-        LocalHost(), model.runtime, path, precision=model.precision, threads=threads, timeout_s=timeout_s
-    )
+    opened = describe(LocalHost(), model.runtime, path, precision=model.precision, threads=threads, timeout_s=timeout_s)
     feeds = _inputs(tuple(opened.inputs), tuple(inputs), path)
 
     def run(given: Arrays, batch: int) -> Arrays:

@@ -67,15 +67,17 @@ def measure_costs(
     settings = recipe.measure
     progress.step(f"measuring latency and memory, {len(models)} files interleaved")
     # Each file reads its own names and leaves the others.
-    fed = {
-        ours: inputs[name][: settings.batch] for source in models for name, ours in (source.feeds or {}).items()
-    }
+    fed = {ours: inputs[name][: settings.batch] for source in models for name, ours in (source.feeds or {}).items()}
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         rows = Path(folder) / "inputs.npz"
         np.savez(rows, allow_pickle=False, **fed)
         return measure(
             LocalHost(),
-            [BenchItem(item.name, item.model.runtime, item.path, item.model.precision) for item in models if item.model],
+            [
+                BenchItem(item.name, item.model.runtime, item.path, item.model.precision)
+                for item in models
+                if item.model
+            ],
             rows,
             threads=target.threads if target else 1,
             batch=settings.batch,

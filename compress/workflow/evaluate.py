@@ -115,7 +115,9 @@ def evaluate(
     other = _candidate(after, holdout, recipe, Sides(*answers, *asks))
     costs = measure_costs((before, after), recipe, target, inputs, progress)
     own, other = (
-        replace(item, latency=costs[item.scheme].latency, memory=costs[item.scheme].memory, error=costs[item.scheme].error)
+        replace(
+            item, latency=costs[item.scheme].latency, memory=costs[item.scheme].memory, error=costs[item.scheme].error
+        )
         if item.scheme in costs
         else item
         for item in (own, other)

@@ -1,4 +1,4 @@
-"""Which rows are explained, which numbers of a row are its features, and the probes that both models are asked about."""
+"""Which rows are explained, which numbers of a row are its features, and the probes that both models get."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ class _More:
         return tuple(found)
 
     def explanations(self, question: Question) -> tuple[Explanation, ...]:
-        """Attributions of both, where the recipe asks for them; of several classes, of the one that the baseline takes."""
+        """Attributions of both, where the recipe asks for them; of several classes, of the one the baseline takes."""
         recipe, explained = self._recipe, self._holdout.explained
         if recipe.explain is None or explained is None or None in self._asks:
             return ()

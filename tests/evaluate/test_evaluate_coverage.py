@@ -27,6 +27,7 @@ def benchmark():
     "name",
     [
         "noise",
+        "noise, bootstrap",
         "a rare large loss, 30 rows",
         "a rare large loss, 2 rows",
         "far from calibrated, then farther",

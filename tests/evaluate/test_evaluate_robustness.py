@@ -36,7 +36,10 @@ def test_rows_of_ids_alone_are_not_disturbed():
     assert disturb({"ids": inputs()["ids"]}, noise=0.1, seed=0) == ()
 
 
-def compared(before, after, base=None, decision=Decision("binary", "logit", 0.5)):
+BINARY = Decision("binary", "logit", 0.5)
+
+
+def compared(before, after, base=None, decision=BINARY):
     base = np.linspace(-2, 2, 5) if base is None else base
     return compare_disturbed("noise", (base, base), (before, after), decision)
 

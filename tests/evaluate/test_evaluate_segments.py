@@ -14,8 +14,8 @@ from scipy.stats import chisquare, false_discovery_control
 from sklearn.metrics import recall_score, roc_auc_score
 
 from compress.errors import DataError
-from compress.evaluate.binary_counts import Counts
 from compress.evaluate.answers import ClassAnswers, NumberAnswers
+from compress.evaluate.binary_counts import Counts
 from compress.evaluate.fairness import compare_fairness
 from compress.evaluate.groups import group
 from compress.evaluate.means import mean_figure

@@ -121,7 +121,14 @@ def test_swapped_reason_codes_are_found_where_scores_are_equal():
     features = [Feature(name, "x", index) for index, name in enumerate(("income", "debt", "age", "late", "limit"))]
     told = random.normal(0, 1, (200, 5)) * [3, 2, 1, 0.5, 0.2]
     declined = np.ones(200, dtype=bool)
-    arguments = {"towards_decline": 1, "declined": declined, "top_k": 2, "background_rows": 8, "level": 0.95, "method": "SHAP"}
+    arguments = {
+        "towards_decline": 1,
+        "declined": declined,
+        "top_k": 2,
+        "background_rows": 8,
+        "level": 0.95,
+        "method": "SHAP",
+    }
     swapped = compare_attributions(told, told[:, ::-1], features, **arguments)
     kept = compare_attributions(told, told * 1.01, features, **arguments)
     for explanation, expected in ((swapped, "FAIL"), (kept, "PASS")):

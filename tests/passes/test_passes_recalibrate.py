@@ -155,7 +155,9 @@ def test_rows_that_a_fit_did_not_see_score_it():
 def test_a_binary_output_becomes_calibrated_and_keeps_the_order(method, link, flat):
     model, rows = made(probability=link == "probability", flat=flat)
     task = Task("", "binary", "score", "bad", link)
-    change = {"temperature": lambda z: 0.4 * z, "platt": lambda z: 0.5 * z - 1, "isotonic": lambda z: np.sinh(z / 2)}[method]
+    change = {"temperature": lambda z: 0.4 * z, "platt": lambda z: 0.5 * z - 1, "isotonic": lambda z: np.sinh(z / 2)}[
+        method
+    ]
     result = recalibrated(model, labelled(model, rows, (task,), change), (task,), method=method)
     assert result.model.signature == model.signature
     assert [(item.where, item.reason) for item in result.skipped] == [

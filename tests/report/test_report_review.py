@@ -10,8 +10,8 @@ from compress.evaluate.decisions import Decision
 from compress.evaluate.explain import compare_attributions
 from compress.evaluate.groups import group
 from compress.evaluate.periods import period_groups
-from compress.evaluate.quality import compare
 from compress.evaluate.probes import Feature
+from compress.evaluate.quality import compare
 from compress.evaluate.review import Asked, review_task
 from compress.evaluate.robustness import compare_disturbed
 from compress.evidence import Candidate, Choice, TargetEvidence, from_json, to_json
@@ -54,7 +54,9 @@ def evidence():
         level=0.95,
         method="Shapley values",
     )
-    disturbed = compare_disturbed("noise", (logit, other), (logit, None), Decision("binary", "logit", 0.5), note="refused")
+    disturbed = compare_disturbed(
+        "noise", (logit, other), (logit, None), Decision("binary", "logit", 0.5), note="refused"
+    )
     review = replace(review, explanations=(explanation,), robustness=(disturbed,), flips_file="flips.csv")
     scores = [1 / (1 + np.exp(-values)) for values in (logit, other)]
     metrics = compare(labels, *scores, cutoff=0.5, resamples=100, seed=0)

@@ -51,7 +51,8 @@ class Curve:
     def __call__(self, values: Floats) -> Floats:
         """Returns the recalibrated log-odds, in the shape given."""
         inside: Floats = np.interp(values, self.x, self.y)
-        return inside + np.minimum(values - self.x[0], 0.0) + np.maximum(values - self.x[-1], 0.0)
+        risen: Floats = inside + np.minimum(values - self.x[0], 0.0) + np.maximum(values - self.x[-1], 0.0)
+        return risen
 
     def __str__(self) -> str:
         return f"{self.x.size} knots from log-odds {self.x[0]:.3g} to {self.x[-1]:.3g}"

@@ -49,15 +49,13 @@ def _affine(module: GraphModule, value: Node, fitted: Affine) -> Node:
 
 
 def _curve(module: GraphModule, value: Node, curve: Curve, dtype: torch.dtype) -> Node:
-    """`y0 - relu(x0 - v) + relu(v - xn) + sum of slope_k min(relu(v - x_k), width_k)`: each term rises, so the sum does.
+    """`y0 - relu(x0 - v) + relu(v - xn) + sum of slope_k min(relu(v - x_k), width_k)`: each term rises, and so the sum.
 
     That holds in floating point too, since rounding keeps an order.
     """
     widths = curve.x[1:] - curve.x[:-1]
     held = {"start": curve.x[:-1], "width": widths, "slope": (curve.y[1:] - curve.y[:-1]) / widths}
-    start, width, slope = (
-        _constant(module, f"recalibrate_{name}", values, dtype) for name, values in held.items()
-    )
+    start, width, slope = (_constant(module, f"recalibrate_{name}", values, dtype) for name, values in held.items())
     apart = _call(module, _aten.unsqueeze.default, value, -1)
     within = _call(module, _aten.relu.default, _call(module, _aten.sub.Tensor, apart, start))
     within = _call(module, _aten.mul.Tensor, _call(module, _aten.minimum.default, within, width), slope)

@@ -78,7 +78,7 @@ class Recalibrate:
             fit, name = _fit(task, options)
             fitted = fit(values, labels)
             before, after = held_out(fit, values, labels, ctx.seed)
-            said = f"log-loss of {len(rows):,} calibration rows {before:.4f} -> {after:.4f}, each scored by a fit on others"
+            said = f"log-loss of {len(rows):,} calibration rows {before:.4f} -> {after:.4f}, each by a fit on others"
             if after < before:
                 found.append((task, fitted))
                 changed.append(Change(task.output, f"{name}: {fitted}; {said}"))
@@ -86,7 +86,9 @@ class Recalibrate:
                 skipped.append(Skip(task.output, f"{name} does not help: {said}"))
         names = [item.name for item in model.signature.outputs]
         touched = {task.output for task in chosen}
-        skipped += [Skip(name, "no task that is recalibrated is answered by it") for name in names if name not in touched]
+        skipped += [
+            Skip(name, "no task that is recalibrated is answered by it") for name in names if name not in touched
+        ]
         if not found:
             return PassResult(model, (), tuple(skipped))
 
@@ -167,4 +169,3 @@ def _fit(task: Task, options: Options) -> tuple[Fit, str]:
     if method == "isotonic":
         return (lambda values, labels: fit_isotonic(values, labels, options.knots)), _NAMES[method]
     return (fit_platt if method == "platt" else fit_temperature), _NAMES[method]
-
