@@ -290,7 +290,7 @@ class TargetEvidence:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A Model, described: digest, size, cost."""
+    """A Model, described: digest, size, cost. Without a digest it is unknown: files from elsewhere were compared."""
 
     digest: str
     parameters: int
@@ -299,6 +299,9 @@ class ModelInfo:
     layers: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+
+UNKNOWN_MODEL = ModelInfo(digest="", parameters=0, macs=0, bytes=0, layers=0, inputs=(), outputs=())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +12,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import compress
+from compress.bench.environment import environment
 from compress.data.base import Dataset
 from compress.errors import ModelError
 from compress.evaluate.decisions import decide_rows
 from compress.evaluate.parity import parity
 from compress.evaluate.scores import Link, TaskKind, class_probabilities, probabilities
 from compress.evaluate.tasks import compare_task, find_link
-from compress.evidence import Candidate, Choice, Leak, Metric, TargetEvidence, Verdict
+from compress.evidence import (
+    UNKNOWN_MODEL,
+    Candidate,
+    Choice,
+    DataInfo,
+    Evidence,
+    Metric,
+    TargetEvidence,
+    Verdict,
+)
 from compress.gate import EXIT_CODES, judge
 from compress.recipe import Recipe
+from compress.store.cache import digest
 from compress.target import Budgets, Target
 from compress.workflow.answered import Answered, answer, answer_key
 from compress.workflow.arrays import Arrays
@@ -26,8 +40,8 @@ from compress.workflow.build import class_names
 from compress.workflow.costs import BOUNDS, measure_costs, stated_bounds, target_of
 from compress.workflow.explained import explain_rows
 from compress.workflow.files import open_files
-from compress.workflow.holdout import Holdout, Question
-from compress.workflow.plan import Plan, load_rows
+from compress.workflow.holdout import Holdout, Question, only_label
+from compress.workflow.plan import PACKAGES, Plan, load_rows
 from compress.workflow.progress import Progress
 from compress.workflow.review import Ask, Sides, flipped_rows, review_all
 from compress.workflow.score_file import is_score_file
@@ -36,12 +50,15 @@ from compress.workflow.subjects import find_leaks, take_subjects
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV."""
+    """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV.
+
+    `data` describes the rows behind it.
+    """
 
     evidence: TargetEvidence
     exit_code: int
     flips: bytes
-    leaks: tuple[Leak, ...]
+    data: DataInfo
 
     @property
     def verdict(self) -> Verdict:
@@ -139,7 +156,25 @@ def evaluate(
         verdicts={other.scheme: verdict},
         choice=Choice(other.scheme if passed else None, "its verdict is PASS" if passed else verdict.reason),
     )
-    return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), leaks)
+    data = replace(dataset.info(only_label(labels)), leaks=leaks)
+    return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), data)
+
+
+def as_evidence(found: Evaluation, recipe: Recipe) -> Evidence:
+    """Returns an evaluation in the form of a run's evidence, for the reports; no model is known."""
+    text = json.dumps(recipe.model_dump(mode="json"))
+    return Evidence(
+        name=recipe.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        version=compress.__version__,
+        recipe_digest=digest(text.encode()),
+        model=UNKNOWN_MODEL,
+        compressed=UNKNOWN_MODEL,
+        steps=(),
+        data=found.data,
+        targets=(found.evidence,),
+        environment=environment(sorted({"edge-compress", *PACKAGES.get(found.evidence.runtime, ())})),
+    )
 
 
 def _questions(
