@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/interval_coverage.py --runs 2000 --write
 
-Each scenario draws rows whose true change is known, from a formula or from two million rows, and has the program find
+Each scenario draws rows whose true change is known, from a formula or half a million rows, and has the program find
 its interval, `--runs` times. `covers` counts intervals that hold the truth. With the margin set to the truth, so that
 the harm is just too much, `passes` counts what the gate lets through and `fails` what it refuses outright.
 `--write` writes the table to interval_coverage.md. `--only TEXT` picks scenarios.
@@ -42,7 +42,7 @@ from compress.review import Interval
 from compress.target import Budgets
 
 LEVEL = 0.95
-TRUTH_ROWS = 2_000_000
+TRUTH_ROWS = 500_000
 RESAMPLES = 500
 # More of these is better; of everything else less.
 GAINS = {
@@ -369,10 +369,9 @@ def main() -> None:
             found = list(simulate(scenario, runs, arguments.resamples))
             results += found
             print(*table(found).splitlines()[2:], f"{time.perf_counter() - started:.0f} s", sep="\n", flush=True)
-    print(table(results))
-    if arguments.write:
-        written = Path(__file__).with_suffix(".md")
-        written.write_text(HEAD.format(runs=arguments.runs, resamples=arguments.resamples) + table(results) + "\n")
+            if arguments.write:
+                head = HEAD.format(runs=arguments.runs, resamples=arguments.resamples)
+                Path(__file__).with_suffix(".md").write_text(f"{head}{table(results)}\n", encoding="utf-8")
 
 
 HEAD = """# Coverage of the intervals

@@ -211,14 +211,14 @@ def _elsewhere(candidate: Candidate, policy: GateConfig, claimed: Sequence[str])
         return
     for place, reason in candidate.unchecked:
         if place in claimed:
-            yield RuleResult(f"parity {place}", "INCOMPARABLE", f"was not checked on {place}: {reason}")
+            yield RuleResult(f"parity[{place}]", "INCOMPARABLE", f"was not checked on {place}: {reason}")
     for item in candidate.elsewhere:
         if item.place not in claimed:
             continue
         about = f"{item.place} {item.output}"
         if policy.min_parity_agreement > 0 and item.label_agreement is not None:
             yield _Bound(
-                f"min_parity_agreement {about}",
+                f"min_parity_agreement[{about}]",
                 f"decides {{}} of {item.rows:,} rows on {item.place} as it does here",
                 "",
                 percent,
@@ -226,7 +226,7 @@ def _elsewhere(candidate: Candidate, policy: GateConfig, claimed: Sequence[str])
             ).judge(item.label_agreement, policy.min_parity_agreement)
         if policy.max_parity_difference is not None:
             yield _Bound(
-                f"max_parity_difference {about}",
+                f"max_parity_difference[{about}]",
                 f"gives {item.output} on {item.place} with a difference of up to {{}} of its range",
                 f"gives another constant {item.output} on {item.place}",
                 percent,

@@ -33,8 +33,10 @@ def test_attributions_add_up_to_what_the_output_moved_by():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_an_interaction_is_shared_as_shap_shares_it():
-    shap = pytest.importorskip("shap")
+    import shap
+
     x, background = rows(6), rows(1, 7)
 
     def model(values):

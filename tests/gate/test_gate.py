@@ -500,11 +500,11 @@ def test_every_place_and_output_has_its_bounds():
     rows = (elsewhere(), elsewhere(place="cortex-a53"), elsewhere(output="other", flips=None))
     names = {item.rule for item in placed(*rows, claimed=("haswell", "cortex-a53")).rules if "parity" in item.rule}
     assert names == {
-        "min_parity_agreement haswell risk",
-        "max_parity_difference haswell risk",
-        "min_parity_agreement cortex-a53 risk",
-        "max_parity_difference cortex-a53 risk",
-        "max_parity_difference haswell other",
+        "min_parity_agreement[haswell risk]",
+        "max_parity_difference[haswell risk]",
+        "min_parity_agreement[cortex-a53 risk]",
+        "max_parity_difference[cortex-a53 risk]",
+        "max_parity_difference[haswell other]",
     }
 
 
