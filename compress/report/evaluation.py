@@ -45,6 +45,8 @@ def render(evidence: TargetEvidence, console: Console) -> None:
         _table(console, part.title, part.headings, part.rows)
         for note in part.notes:
             _line(console, f"  {note}", "dim")
+    for note in dict.fromkeys(note for review in candidate.reviews for note in review.notes):
+        _line(console, f"note: {note}", "dim")
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:

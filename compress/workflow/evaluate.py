@@ -48,6 +48,11 @@ from compress.workflow.score_file import is_score_file
 from compress.workflow.subjects import find_leaks, take_subjects
 
 
+_NOT_ASKED = (
+    "attributions and disturbed inputs were not looked at: both files must be models, and give the same kind of output"
+)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV.
@@ -258,6 +263,8 @@ def _candidate(source: Answered, holdout: Holdout, recipe: Recipe, sides: Sides)
             where=f"{source.path}: {question.output}",
         )
     reviews = review_all(holdout, recipe, sides, str(source.path)) if sides.before is not sides.after else ()
+    if sides.ask_after is None:
+        reviews = tuple(replace(review, notes=(*review.notes, _NOT_ASKED)) for review in reviews)
     return Candidate(
         source.name,
         artifact=source.artifact,
