@@ -5,7 +5,7 @@
 Each scenario draws rows whose true change is known, from a formula or half a million rows, and has the program find
 its interval, `--runs` times. `covers` counts intervals that hold the truth. With the margin set to the truth, so that
 the harm is just too much, `passes` counts what the gate lets through and `fails` what it refuses outright.
-`--write` writes the table to interval_coverage.md. `--only TEXT` picks scenarios.
+`--write` writes the table to interval_coverage.md. `--only TEXT ...` picks scenarios.
 """
 
 from __future__ import annotations
@@ -358,12 +358,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="*", default=[""])
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     results: list[Result] = []
     for scenario in SCENARIOS:
-        if arguments.only in scenario.name:
+        if any(text in scenario.name for text in arguments.only):
             started = time.perf_counter()
             runs = max(1, arguments.runs // 4) if scenario.drawn else arguments.runs
             found = list(simulate(scenario, runs, arguments.resamples))

@@ -93,6 +93,29 @@ def weighted_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
     return statistic
 
 
+def ks_informative_rows(labels: Labels, a: Floats, b: Floats) -> float:
+    """Returns how many rows the difference of two KS rests on: those that lie on the other side of the widest gap.
+
+    The effective number, see `effective_rows`, each row counting as one of its class; 0 where no row changed sides.
+
+    Raises:
+        DataError: If a class has no rows.
+    """
+    positives, negatives = _class_sizes(labels)
+    below = [scores <= _widest_gap(labels, scores) for scores in (a, b)]
+    moved = below[1].astype(np.float64) - below[0]
+    return effective_rows(moved / np.where(labels, positives, negatives))
+
+
+def _widest_gap(labels: Labels, scores: Floats) -> float:
+    """The score at which the distributions of the classes are farthest apart."""
+    order = np.argsort(scores)
+    ordered, positive = scores[order], labels[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    hits, false = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    return float(ordered[last[np.abs(hits / hits[-1] - false / false[-1]).argmax()]])
+
+
 def drawn_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
     """Returns a function from any weights `[resamples, cells]` to KS `[resamples]`, each class as its own whole.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compress.errors import DataError
-from compress.evaluate.calibration import class_log_losses
+from compress.evaluate.calibration import EPSILON, class_log_losses
 from compress.evaluate.confusion import macro_f1, recall_changes, weighted_macro_f1
 from compress.evaluate.paired import bca_of_mean, centred_percentile, mean_of, replicate
 from compress.evaluate.scores import (
@@ -233,6 +233,8 @@ def _macro_f1(pair: _Pair, replicates: Floats | None) -> Metric:
 
 def _means_over_rows(pair: _Pair, replicates: Floats | None) -> Iterator[Metric]:
     before, after = pair.costs
+    # A row's Brier score is at most 2. Its log-loss is that of the least likely class that the candidate gives.
+    largest = {"brier": 2.0, "log_loss": float(-np.log(max(pair.after.min(), EPSILON)))}
     for column, name in enumerate(_COSTS):
         shifts = after[:, column] - before[:, column]
         interval = pair.zero if pair.identical else None
@@ -247,8 +249,7 @@ def _means_over_rows(pair: _Pair, replicates: Floats | None) -> Iterator[Metric]
             higher_is_better=False,
             rows=pair.rows,
             note=pair.too_few,
-            # A row's log-loss has no largest value; its Brier score is at most 2.
-            unseen=unseen_loss(pair.rows, 2.0) if name == "brier" and not pair.identical else None,
+            unseen=None if pair.identical else unseen_loss(pair.rows, largest[name]),
         )
 
 

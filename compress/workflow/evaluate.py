@@ -47,7 +47,6 @@ from compress.workflow.review import Ask, Sides, flipped_rows, review_all
 from compress.workflow.score_file import is_score_file
 from compress.workflow.subjects import find_leaks, take_subjects
 
-
 _NOT_ASKED = (
     "attributions and disturbed inputs were not looked at: both files must be models, and give the same kind of output"
 )
