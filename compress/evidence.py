@@ -301,9 +301,6 @@ class ModelInfo:
     outputs: tuple[str, ...]
 
 
-UNKNOWN_MODEL = ModelInfo(digest="", parameters=0, macs=0, bytes=0, layers=0, inputs=(), outputs=())
-
-
 @dataclass(frozen=True)
 class StepInfo:
     """What one pass changed and what it skipped, with the reason for each."""

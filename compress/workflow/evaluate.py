@@ -21,12 +21,12 @@ from compress.evaluate.parity import parity
 from compress.evaluate.scores import Link, TaskKind, class_probabilities, probabilities
 from compress.evaluate.tasks import compare_task, find_link
 from compress.evidence import (
-    UNKNOWN_MODEL,
     Candidate,
     Choice,
     DataInfo,
     Evidence,
     Metric,
+    ModelInfo,
     TargetEvidence,
     Verdict,
 )
@@ -47,6 +47,7 @@ from compress.workflow.review import Ask, Sides, flipped_rows, review_all
 from compress.workflow.score_file import is_score_file
 from compress.workflow.subjects import find_leaks, take_subjects
 
+_UNKNOWN_MODEL = ModelInfo(digest="", parameters=0, macs=0, bytes=0, layers=0, inputs=(), outputs=())
 _NOT_ASKED = (
     "attributions and disturbed inputs were not looked at: both files must be models, and give the same kind of output"
 )
@@ -172,8 +173,8 @@ def as_evidence(found: Evaluation, recipe: Recipe) -> Evidence:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         version=compress.__version__,
         recipe_digest=digest(text.encode()),
-        model=UNKNOWN_MODEL,
-        compressed=UNKNOWN_MODEL,
+        model=_UNKNOWN_MODEL,
+        compressed=_UNKNOWN_MODEL,
         steps=(),
         data=found.data,
         targets=(found.evidence,),
