@@ -28,7 +28,8 @@ class Metric:
     `task` names the task that it belongs to; a model may answer several. `primary` marks the one figure of each
     task that stands for it in tables: AUC (binary), top-1 accuracy (multi-class), R² (regression).
     `difference` is candidate minus baseline, with a paired interval. `value` may be None where the rows do not
-    define it; `note` then says why.
+    define it; `note` then says why. `unseen` is the loss that could sit on rows so rare that none of them is among
+    these, with a chance of more than one in twenty; None where that is not known, or the interval counts it already.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     note: str = ""
     task: str = ""
     primary: bool = False
+    unseen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -353,7 +355,7 @@ class TargetEvidence:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A Model, described: digest, size, cost."""
+    """A Model, described: digest, size, cost. Without a digest it is unknown: files from elsewhere were compared."""
 
     digest: str
     parameters: int

@@ -45,7 +45,7 @@ def judge_reviews(candidate: Candidate, policy: GateConfig) -> Iterator[RuleResu
                 name = f"{found.rule}[{review.task}]" if several else found.rule
                 yield RuleResult(name, found.status, of_task(found.reason, review.task, several=several))
         if policy.four_fifths:
-            yield from _four_fifths(review)
+            yield from _four_fifths(review, several=several)
     if not candidate.reviews:
         for rule in rules:
             if rule.name in policy.model_fields_set:
@@ -258,14 +258,15 @@ def _fairness(review: Review) -> tuple[Sequence[Harm], str] | None:
     return harms, f"not judged: {', '.join(left_out)}" if left_out else ""
 
 
-def _four_fifths(review: Review) -> Iterator[RuleResult]:
+def _four_fifths(review: Review, *, several: bool) -> Iterator[RuleResult]:
     """A selection rate below four fifths of another group's, where the baseline's was not: adverse impact is new."""
     for column in review.fairness:
         ratio = _figure(column.figures, "demographic_parity_ratio")
         if ratio is None or ratio.value is None or ratio.baseline is None:
             continue
-        rule = f"four_fifths {column.column}"
-        said = f"has a ratio of approval rates by {column.column} of {ratio.value:.3f}, the baseline's is"
+        rule = f"four_fifths[{review.task}, {column.column}]" if several else f"four_fifths[{column.column}]"
+        of = of_task("has a ratio of approval rates", review.task, several=several)
+        said = f"{of} by {column.column} of {ratio.value:.3f}, the baseline's is"
         text = f"{said} {ratio.baseline:.3f}"
         if not ratio.value < FOUR_FIFTHS <= ratio.baseline:
             yield RuleResult(rule, "PASS", f"{text}: it does not fall below four fifths")
@@ -309,7 +310,7 @@ _RULES = (
     _Rule("max_flips", "decisions beside a baseline", "decides otherwise on {} of the rows", _flips, percent),
     _Rule("max_approval_change", "approval rate", "changes the approval rate by {}", _approval, _points),
     _Rule("max_psi", "PSI", "has a PSI of {}", _psi, _number, ("binary", "regression")),
-    _Rule("max_ece_increase", "calibration error", "adds {} ECE", _ece, _number),
+    _Rule("max_ece_increase", "calibration error", "adds {} ECE", _ece, _number, ("binary", "multiclass")),
     _Rule("max_cost_increase", "expected cost", "adds {} to the expected cost", _cost, percent),
     _Rule("max_segment_auc_loss", "AUC of a segment", "loses {} AUC", _segment_auc, _number),
     _Rule(
@@ -323,7 +324,14 @@ _RULES = (
         "max_segment_tpr_loss", "true positive rate of a segment", "loses {} of true positives", _segment_tpr, _points
     ),
     _Rule("max_fairness_change", "gap between segments", "widens the gap by {}", _fairness, _points),
-    _Rule("max_attribution_drift", "attributions", "moves attributions by {} of their size", _drift, percent),
+    _Rule(
+        "max_attribution_drift",
+        "attributions",
+        "moves attributions by {} of their size",
+        _drift,
+        percent,
+        ("binary", "multiclass", "regression"),
+    ),
     _Rule(
         "max_reason_code_changes",
         "reason codes",

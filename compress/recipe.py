@@ -400,13 +400,16 @@ class SegmentConfig(Strict):
 class ExplainConfig(Strict):
     """`[explain]`: attributions of baseline and candidate on the same `rows` test rows.
 
-    `background` rows stand for "feature unknown"; each row is walked through `permutations` random orders of its
-    features, there and back. `top_k` reason codes are what a declined customer is told.
+    `background` rows stand for "feature unknown". `shap`: each row is walked through `permutations` random orders of
+    its features, there and back. `lime`: a line is fitted to `samples` probes of each row. `top_k` reason codes are
+    what a declined customer is told.
     """
 
+    method: Literal["shap", "lime"] = "shap"
     rows: int = Field(default=128, ge=2, le=10_000)
     background: int = Field(default=16, ge=1, le=1000)
     permutations: int = Field(default=2, ge=1, le=1000)
+    samples: int = Field(default=200, ge=10, le=100_000)
     top_k: int = Field(default=4, ge=1)
 
 
@@ -416,8 +419,8 @@ class GateConfig(Strict):
     Each `*_margin` is the largest loss whose 95 % interval may still be reached: the interval's bad end must
     lie inside. It holds for the metric of that name of every task; a task's own `margin` replaces that of its primary
     metric. Metrics without a margin are reported, not gated. The bounds from `max_flips` on are judged in the same
-    way; None switches a rule off. Without `fallback` the original does not ship where nothing else passes: the run
-    then fails.
+    way; None switches a rule off. Those from `max_latency_ms` on hold on every target, beside its own budgets. Without
+    `fallback` the original does not ship where nothing else passes: the run then fails.
     """
 
     auc_margin: float = Field(default=0.003, ge=0)
@@ -445,6 +448,10 @@ class GateConfig(Strict):
     max_attribution_drift: float | None = Field(default=0.2, ge=0)
     max_reason_code_changes: float | None = Field(default=0.25, ge=0, le=1)
     max_leaked_rows: float | None = Field(default=0.01, ge=0, le=1)
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    max_size_bytes: int | None = Field(default=None, gt=0)
+    max_memory_bytes: int | None = Field(default=None, gt=0)
+    min_accelerated: float | None = Field(default=None, ge=0, le=1)
     objective: Literal["fastest", "smallest", "best"] = "fastest"
     fallback: bool = True
 

@@ -138,8 +138,10 @@ class ReliabilityPoint:
 class Calibration:
     """How far probabilities are from what happened.
 
-    `figures` are `ece`, `calibration_gap` (mean score minus share of positives), and the parts of the Brier score over
-    the bins: `reliability`, `resolution`, `uncertainty`. The two intervals are those of each ECE itself.
+    `figures` of a binary task are `ece`, `calibration_gap` (mean score minus share of positives), and the parts of the
+    Brier score over the bins: `reliability`, `resolution`, `uncertainty`. Of a multi-class task, `ece` and
+    `calibration_gap` are those of the class decided for, whose "positive" rows are the right ones, and `classwise_ece`
+    is the mean over classes. The two intervals are those of each ECE itself.
     """
 
     figures: tuple[Figure, ...]
@@ -154,7 +156,7 @@ class Segment:
     """A group of rows: those of one value, or one range of values, of a column.
 
     `figures` of a binary task: `auc, approval_rate, agreement, mean_score, true_positive_rate, false_positive_rate,
-    calibration_gap`; of a multi-class task `top_1, agreement`; of a regression task `mae, mean_error`.
+    calibration_gap`; of a multi-class task `top_1, agreement, log_loss`; of a regression task `mae, mean_error, r2`.
     `small` marks fewer rows than the stated minimum: figures are given, rules of the gate leave it out and say so.
     `p_value` tests whether the candidate's predictive pattern (decision by label) is the baseline's; `adjusted_p_value`
     is Holm's over all segments of the task.

@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 # Kendall's tau beyond so many rows is that of as many rows, evenly spaced in the order of the baseline's scores.
 KENDALL_ROWS_MAX = 100_000
+CORRECTED = "multinomial bootstrap of the migration matrix, percentile, corrected for its bias"
 # An empty band counts as half a row: its logarithm would be infinite.
 EMPTY = 0.5
 
@@ -23,8 +24,8 @@ def compare_bands(baseline: Floats, candidate: Floats, *, bands: int, resamples:
 
     1. Edges are the quantiles of the baseline's scores; equal ones are one edge, so ties may leave fewer bands.
     2. PSI is the sum over bands of (candidate's share - baseline's share) ln(candidate's / baseline's share), an empty
-       band counting half a row (Siddiqi 2006, Credit Risk Scorecards, ch. 12). Its interval draws the migration matrix
-       again and ends at 0 at the least.
+       band counting half a row (Siddiqi 2006, Credit Risk Scorecards, ch. 12). It is overstated where rows are few: its
+       interval, from draws of the migration matrix, lies around the estimate less the bias that the draws show.
     3. A baseline whose scores are all equal has one band: PSI and correlations are None, with a note.
 
     Args:
@@ -45,8 +46,10 @@ def compare_bands(baseline: Floats, candidate: Floats, *, bands: int, resamples:
         return Bands((), _plain(matrix), None, None, None, None, note)
     estimate = float(psi(matrix.sum(axis=1)[None], matrix.sum(axis=0)[None])[0])
     drawn = draw(matrix, resamples, seed)
-    found = centred(estimate, psi(drawn.sum(axis=2), drawn.sum(axis=1)), level)
-    interval = found and Interval(max(0.0, found.low), max(0.0, found.high), level, found.method)
+    replicates = psi(drawn.sum(axis=2), drawn.sum(axis=1))
+    bias = float(replicates.mean()) - estimate
+    found = centred(estimate - bias, replicates, level, CORRECTED)
+    interval = found and Interval(max(0.0, found.low), max(estimate, found.high), level, found.method)
     note = "" if np.ptp(candidate) else "rank correlation undefined: the candidate gives every row the same score"
     return Bands(
         edges=tuple(edges.tolist()),

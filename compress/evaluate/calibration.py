@@ -24,6 +24,12 @@ def brier_scores(labels: NDArray[np.bool_], probability: NDArray[np.float64]) ->
     return np.square(probability - labels)
 
 
+def class_log_losses(labels: NDArray[np.int64], probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the negative log-likelihood of every row, nats, of probabilities `[rows, classes]`, 2.2e-16 at least."""
+    losses: NDArray[np.float64] = -np.log(np.maximum(probability[np.arange(labels.size), labels], EPSILON))
+    return losses
+
+
 def log_loss(labels: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
     """Returns the mean negative log-likelihood, nats; see `log_losses` for the clipping."""
     return float(log_losses(labels, probability).mean())

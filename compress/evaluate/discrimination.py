@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from compress.errors import DataError
 from compress.evidence import Interval
@@ -93,6 +93,29 @@ def weighted_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
     return statistic
 
 
+def ks_informative_rows(labels: Labels, a: Floats, b: Floats) -> float:
+    """Returns how many rows the difference of two KS rests on: those that lie on the other side of the widest gap.
+
+    The effective number, see `effective_rows`, each row counting as one of its class; 0 where no row changed sides.
+
+    Raises:
+        DataError: If a class has no rows.
+    """
+    positives, negatives = _class_sizes(labels)
+    below = [scores <= _widest_gap(labels, scores) for scores in (a, b)]
+    moved = below[1].astype(np.float64) - below[0]
+    return effective_rows(moved / np.where(labels, positives, negatives))
+
+
+def _widest_gap(labels: Labels, scores: Floats) -> float:
+    """The score at which the distributions of the classes are farthest apart."""
+    order = np.argsort(scores)
+    ordered, positive = scores[order], labels[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    hits, false = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    return float(ordered[last[np.abs(hits / hits[-1] - false / false[-1]).argmax()]])
+
+
 def drawn_ks(labels: Labels, scores: Floats) -> Callable[[Floats], Floats]:
     """Returns a function from any weights `[resamples, cells]` to KS `[resamples]`, each class as its own whole.
 
@@ -142,17 +165,16 @@ class PairedAuc:
     def interval(self, level: float) -> Interval | None:
         """Returns the interval of the difference within [-1, 1]; None where the variance is undefined.
 
-        Normal; where the variance rests on fewer than 10 informative rows, Student's with one degree of freedom less
-        than there are of them: a variance that hangs on few rare, large changes is itself a guess.
+        Student's with one degree of freedom less than there are informative rows, which is the normal one where there
+        are many: a variance that hangs on few rare, large changes is itself a guess.
         """
         error = self.standard_error
         if error is None:
             return None
-        quantile, method = float(ndtri((1 + level) / 2)), "DeLong"
+        method = "DeLong"
         if 0 < self.informative_rows < INFORMATIVE_ROWS_MIN:
-            freedom = max(1.0, self.informative_rows - 1)
-            quantile, method = float(stdtrit(freedom, (1 + level) / 2)), "DeLong, Student's t on few informative rows"
-        half = quantile * error
+            method = "DeLong, Student's t on few informative rows"
+        half = float(stdtrit(max(1.0, self.informative_rows - 1), (1 + level) / 2)) * error
         return Interval(max(-1.0, self.difference - half), min(1.0, self.difference + half), level, method)
 
 

@@ -8,31 +8,20 @@ and candidate are sent on the same walks: what differs between them is theirs, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.evaluate.bands import spearman
+from compress.evaluate.probes import Arrays, Feature, Floats, blend
 from compress.evaluate.shares import exact_interval
 from compress.review import Explanation, FeatureAttribution, Interval, Share
-
-Arrays = Mapping[str, NDArray[np.generic]]
-Floats = NDArray[np.float64]
 
 METHOD = "Shapley values by permutation sampling, antithetic"
 # A change of sign counts where the baseline's attribution is at least this share of the row's largest.
 SIGN_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One number that feeds the model: its name, its input, and its column there (None for an input of one number)."""
-
-    name: str
-    input: str
-    column: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +36,26 @@ class Walks:
     order: NDArray[np.int64]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Rows, walks a row, features."""
-        rows, walks, features = self.order.shape
-        return rows, walks, features
+    def method(self) -> str:
+        """How the attributions are found, in words."""
+        return METHOD
+
+    def attributions(self, outputs: Floats) -> Floats:
+        """Returns the Shapley values, `[rows, features]`, in the unit of the output.
+
+        Args:
+            outputs: What the model answers on `inputs`, `[rows * walks * 2 * features]`.
+        """
+        rows, walks, count = self.order.shape
+        path = outputs.reshape(rows, walks, 2 * count)
+        # Forth from the background (the last step back) to the row, then back again.
+        moves = np.diff(np.concatenate([path[:, :, -1:], path], axis=2), axis=2)
+        of_step = (moves[:, :, :count] - moves[:, :, count:]) / 2
+        found = np.zeros((rows, count))
+        for walk in range(walks):
+            np.add.at(found, (np.arange(rows)[:, None], self.order[:, walk]), of_step[:, walk])
+        mean: Floats = found / walks
+        return mean
 
 
 def make_walks(inputs: Arrays, background: Arrays, features: Sequence[Feature], *, walks: int, seed: int) -> Walks:
@@ -76,34 +81,7 @@ def make_walks(inputs: Arrays, background: Arrays, features: Sequence[Feature], 
     ).reshape(rows * walks * 2 * count, count)
     of_row = np.repeat(np.arange(rows), walks * 2 * count)
     of_background = np.repeat(drawn.reshape(-1), 2 * count)
-    made = {name: np.array(array[of_row]) for name, array in inputs.items()}
-    for index, feature in enumerate(features):
-        out = ~taken[:, index]
-        source = np.asarray(background[feature.input])
-        if feature.column is None:
-            made[feature.input][out] = source[of_background[out]]
-        else:
-            made[feature.input][out, feature.column] = source[of_background[out], feature.column]
-    return Walks(made, order)
-
-
-def attributions(outputs: Floats, walks: Walks) -> Floats:
-    """Returns the Shapley values, `[rows, features]`, in the unit of the output.
-
-    Args:
-        outputs: What the model answers on `walks.inputs`, `[rows * walks * 2 * features]`.
-        walks: The walks.
-    """
-    rows, per_row, count = walks.shape
-    path = outputs.reshape(rows, per_row, 2 * count)
-    # Forth from the background (the last step back) to the row, then back again.
-    whole = np.concatenate([path[:, :, -1:], path], axis=2)
-    moves = np.diff(whole, axis=2)
-    of_step = (moves[:, :, :count] - moves[:, :, count:]) / 2
-    found = np.zeros((rows, count))
-    for walk in range(per_row):
-        np.add.at(found, (np.arange(rows)[:, None], walks.order[:, walk]), of_step[:, walk])
-    return found / per_row
+    return Walks(blend(inputs, background, features, taken, of_row, of_background), order)
 
 
 def compare_attributions(
@@ -116,20 +94,20 @@ def compare_attributions(
     top_k: int,
     background_rows: int,
     level: float,
-    method: str = METHOD,
+    method: str,
 ) -> Explanation:
     """Returns how far the candidate gives the reasons of the baseline.
 
     Args:
         baseline: Attributions `[rows, features]`.
-        candidate: The same of the candidate, on the same walks.
+        candidate: The same of the candidate, on the same probes.
         features: Of the columns.
         towards_decline: 1 where a higher output speaks for a decline, -1 where a lower one does.
         declined: Rows that both decline, `[rows]`: those who are told reasons.
         top_k: How many reasons they are told.
         background_rows: For the record.
         level: Of the intervals.
-        method: For the record.
+        method: How the attributions were found, in words.
     """
     top_k = min(top_k, baseline.shape[1])
     sizes = np.abs(baseline), np.abs(candidate)

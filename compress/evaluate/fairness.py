@@ -7,6 +7,7 @@ label that deserves it as the positive one: for credit the approval, and the cus
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from compress.evaluate.binary_counts import centred, draw, few_changed
 from compress.evaluate.groups import Groups
 from compress.evaluate.segments import Rows
+from compress.evaluate.widening import widest_increase
 from compress.review import Fairness, Figure, Interval
 
 Floats = NDArray[np.float64]
 
 METHOD = "paired multinomial bootstrap of the counts within segments, percentile, centred on the estimate"
+SPREAD_METHOD = f"{METHOD}; its upper end at least by how far segments moved apart"
 
 
 def compare_fairness(
@@ -53,13 +56,23 @@ def _of_column(rows: Rows, groups: Groups, rows_min: int, resamples: int, seed: 
     figures = []
     changed = int(tables[:, :, 0, 1].sum() + tables[:, :, 1, 0].sum())
     drawn = _draw_within(tables, resamples, seed)
+    shares = [_shares(tables[None].astype(np.float64), axis) for axis in (3, 4)]
+    drawn_shares = [_shares(drawn, axis) for axis in (3, 4)]
     for name, figure in FIGURES.items():
-        before, after = (float(figure(_shares(tables[None].astype(np.float64), axis))[0]) for axis in (3, 4))
+        before, after = (float(figure(each)[0]) for each in shares)
         if not np.isfinite([before, after]).all():
             figures.append(Figure(name, None, note="undefined: a segment has no rows of one label, or none selected"))
             continue
-        replicates = figure(_shares(drawn, 4)) - figure(_shares(drawn, 3))
+        replicates = figure(drawn_shares[1]) - figure(drawn_shares[0])
         interval = centred(after - before, replicates, rows.level, METHOD)
+        if interval is not None and name in SPREADS:
+            which = SPREADS[name]
+            high = widest_increase(
+                (shares[0][0][:, which], shares[1][0][:, which]),
+                (drawn_shares[0][:, :, which], drawn_shares[1][:, :, which]),
+                rows.level,
+            )
+            interval = replace(interval, high=max(interval.high, high), method=SPREAD_METHOD)
         if not changed:
             interval = Interval(0.0, 0.0, rows.level, "equal decisions")
         figures.append(Figure(name, after, before, after - before, interval, few_changed(changed) if changed else ""))
@@ -109,6 +122,12 @@ def _ratio(shares: Floats) -> Floats:
     return ratio
 
 
+# Figures that are a spread, or the largest of several: the columns of `_shares`.
+SPREADS: dict[str, list[int]] = {
+    "demographic_parity_difference": [0],
+    "equal_opportunity_difference": [1],
+    "equalized_odds_difference": [1, 2],
+}
 FIGURES: dict[str, Callable[[Floats], Floats]] = {
     "demographic_parity_difference": lambda shares: _spread(shares, 0),
     "demographic_parity_ratio": _ratio,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compress.errors import DataError
-from compress.evaluate.calibration import EPSILON
+from compress.evaluate.calibration import EPSILON, class_log_losses
 from compress.evaluate.confusion import macro_f1, recall_changes, weighted_macro_f1
 from compress.evaluate.paired import bca_of_mean, centred_percentile, mean_of, replicate
 from compress.evaluate.scores import (
@@ -22,7 +22,7 @@ from compress.evaluate.scores import (
     class_probabilities,
     same_rows,
 )
-from compress.evaluate.shares import tango_interval, wilson_interval
+from compress.evaluate.shares import tango_interval, unseen_loss, wilson_interval
 from compress.evidence import Interval, Metric
 
 Floats = NDArray[np.float64]
@@ -189,7 +189,7 @@ def _costs(labels: Classes, probability: Floats) -> Floats:
     of_label = probability[np.arange(labels.size), labels]
     # The sum of squares of p - 1 at the label and of p elsewhere.
     brier = np.square(probability).sum(axis=1) - np.square(of_label) + np.square(1 - of_label)
-    return np.stack([-np.log(np.maximum(of_label, EPSILON)), brier], axis=1)
+    return np.stack([class_log_losses(labels, probability), brier], axis=1)
 
 
 def _replicates(pair: _Pair) -> Floats | None:
@@ -233,6 +233,8 @@ def _macro_f1(pair: _Pair, replicates: Floats | None) -> Metric:
 
 def _means_over_rows(pair: _Pair, replicates: Floats | None) -> Iterator[Metric]:
     before, after = pair.costs
+    # A row's Brier score is at most 2. Its log-loss is that of the least likely class that the candidate gives.
+    largest = {"brier": 2.0, "log_loss": float(-np.log(max(pair.after.min(), EPSILON)))}
     for column, name in enumerate(_COSTS):
         shifts = after[:, column] - before[:, column]
         interval = pair.zero if pair.identical else None
@@ -247,6 +249,7 @@ def _means_over_rows(pair: _Pair, replicates: Floats | None) -> Iterator[Metric]
             higher_is_better=False,
             rows=pair.rows,
             note=pair.too_few,
+            unseen=None if pair.identical else unseen_loss(pair.rows, largest[name]),
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from compress.evaluate.discrimination import weighted_ks
 from compress.evidence import Interval
@@ -102,6 +102,19 @@ def centred_percentile(estimate: float, replicates: Floats, level: float, method
     moved = replicates + (estimate - replicates.mean())
     low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, method)
+
+
+def widened(interval: Interval, estimate: float, informative_rows: float) -> Interval:
+    """Returns an interval as much wider as Student's is than the normal one, with a degree less than rows that matter.
+
+    Draws of few rows that matter repeat these; how many there might have been they do not know.
+    """
+    if informative_rows <= 0:
+        return interval
+    tail = (1 + interval.level) / 2
+    factor = float(stdtrit(max(1.0, informative_rows - 1), tail) / ndtri(tail))
+    low, high = (estimate + factor * (end - estimate) for end in (interval.low, interval.high))
+    return Interval(low, high, interval.level, interval.method)
 
 
 def normal_of_mean(values: Floats, level: float) -> Interval:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from compress.errors import DataError
-from compress.evaluate.discrimination import auc
+from compress.evaluate.answers import Answers
 from compress.evaluate.groups import MISSING, Groups
-from compress.evaluate.segments import Rows, binary_figures, members_of
+from compress.evaluate.segments import members_of
 from compress.review import Figure, Interval, Period
 
 PeriodOf = Literal["value", "month", "quarter", "year"]
@@ -60,43 +60,45 @@ def period_groups(column: str, values: NDArray[np.generic], by: PeriodOf, *, whe
     return Groups(column, tuple(names), codes.reshape(-1).astype(np.int64))
 
 
-def compare_periods(rows: Rows, periods: Groups) -> tuple[Period, ...]:
+def compare_periods(answers: Answers, periods: Groups) -> tuple[Period, ...]:
     """Returns the figures of a segment for every period that has rows, oldest first."""
     found = []
     for name, members in zip(periods.names, members_of(periods), strict=True):
         if members.size:
-            part = rows.of(members)
-            positives = int(np.count_nonzero(part.labels))
-            found.append(Period(name, int(members.size), positives, binary_figures(part)))
+            part = answers.of(members)
+            found.append(Period(name, int(members.size), part.positives, part.figures()))
     return tuple(found)
 
 
-def compare_folds(rows: Rows, folds: int, seed: int) -> tuple[Figure, ...]:
-    """Returns the AUC as the mean over folds of the rows, and the mean difference with Student's interval.
+def compare_folds(answers: Answers, folds: int, seed: int) -> tuple[Figure, ...]:
+    """Returns the main figure as the mean over folds of the rows, and the mean difference with Student's interval.
 
     Rows are dealt at random within each label, so that each fold has its share of positives. The folds share no row, so
     their figures are independent; with few folds the interval is wide, which is what few folds are worth.
 
     Args:
-        rows: All rows.
+        answers: All rows.
         folds: Number of parts, 2 or more.
         seed: Of the dealing.
     """
-    positives = int(np.count_nonzero(rows.labels))
-    if min(positives, rows.labels.size - positives) < folds:
-        note = f"undefined: {positives:,} positive of {rows.labels.size:,} rows do not fill {folds} folds"
-        return (Figure("auc", None, note=note),)
+    rows = answers.strata.size
+    if answers.folds_max < folds:
+        of = f"{answers.positives:,} positive of {rows:,} rows" if answers.positives is not None else f"{rows:,} rows"
+        name = "auc" if answers.positives is not None else "main figure"
+        return (Figure(name, None, note=f"undefined: {of} do not fill {folds} folds"),)
     generator = np.random.default_rng(seed)
-    fold = np.empty(rows.labels.size, dtype=np.int64)
-    for label in (False, True):
-        members = generator.permutation(np.flatnonzero(rows.labels == label))
-        fold[members] = np.arange(members.size) % folds
-    parts = [rows.of(np.flatnonzero(fold == index)) for index in range(folds)]
-    before = np.array([auc(part.labels, part.baseline) for part in parts])
-    after = np.array([auc(part.labels, part.candidate) for part in parts])
+    fold = np.empty(rows, dtype=np.int64)
+    # Dealt on from stratum to stratum: of many small ones, each fold gets as many rows as the others.
+    shuffled = generator.permutation(rows)
+    fold[shuffled[np.argsort(answers.strata[shuffled], kind="stable")]] = np.arange(rows) % folds
+    parts = [answers.of(np.flatnonzero(fold == index)).main() for index in range(folds)]
+    name = parts[0][0]
+    before, after = np.array([part[1] for part in parts]), np.array([part[2] for part in parts])
     shifts = after - before
-    half = float(student.ppf((1 + rows.level) / 2, folds - 1) * shifts.std(ddof=1) / np.sqrt(folds))
+    if not np.isfinite(shifts).all():
+        return (Figure(name, None, note="undefined: in a fold all labels are equal"),)
+    half = float(student.ppf((1 + answers.level) / 2, folds - 1) * shifts.std(ddof=1) / np.sqrt(folds))
     mean = float(shifts.mean())
-    interval = Interval(mean - half, mean + half, rows.level, f"Student over {folds} folds")
+    interval = Interval(mean - half, mean + half, answers.level, f"Student over {folds} folds")
     note = f"differences by fold: {', '.join(f'{shift:+.4f}' for shift in shifts)}"
-    return (Figure("auc", float(after.mean()), float(before.mean()), mean, interval, note),)
+    return (Figure(name, float(after.mean()), float(before.mean()), mean, interval, note),)

@@ -8,10 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from compress.evaluate.calibration import brier_scores, log_losses
+from compress.evaluate.calibration import EPSILON, brier_scores, log_losses
 from compress.evaluate.cells import BY_CELLS, ROWS_MAX, gather
 from compress.evaluate.decisions import decide, flips, hits
-from compress.evaluate.discrimination import INFORMATIVE_ROWS_MIN, PairedAuc, delong_paired, drawn_ks, ks
+from compress.evaluate.discrimination import (
+    INFORMATIVE_ROWS_MIN,
+    PairedAuc,
+    delong_paired,
+    drawn_ks,
+    ks,
+    ks_informative_rows,
+)
 from compress.evaluate.paired import (
     CENTRED,
     bca_of_mean,
@@ -20,9 +27,10 @@ from compress.evaluate.paired import (
     mean_of,
     normal_of_mean,
     replicate,
+    widened,
 )
 from compress.evaluate.scores import binary_labels, probabilities, same_rows
-from compress.evaluate.shares import wilson_interval
+from compress.evaluate.shares import tango_interval, unseen_loss, wilson_interval
 from compress.evidence import Interval, Metric
 
 Floats = NDArray[np.float64]
@@ -31,7 +39,7 @@ Floats = NDArray[np.float64]
 CLASS_ROWS_MIN = 10
 PRIMARY = "auc"
 # Metrics that are means over rows, and whether more of them is better.
-_MEANS = {"log_loss": False, "brier": False, "accuracy": True}
+_MEANS = ("log_loss", "brier")
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class _Pair:
     def identical(self) -> bool:
         return bool(np.array_equal(self.baseline, self.candidate))
 
+    def unseen(self, rows: int, largest: float = 1.0) -> float | None:
+        """What rare rows could hide, see `unseen_loss`; None of equal scores, where nothing can."""
+        return None if self.identical else unseen_loss(rows, largest)
+
 
 def compare(
     labels: ArrayLike,
@@ -96,8 +108,9 @@ def compare(
 ) -> tuple[Metric, ...]:
     """Returns `auc, gini, ks, log_loss, brier, accuracy, agreement` of a candidate; `auc` is primary.
 
-    AUC and Gini carry DeLong's interval; KS, log-loss, Brier and accuracy that of a paired bootstrap stratified by
-    label; agreement the Wilson interval of the share itself. Equal scores give differences and intervals of exactly 0.
+    AUC and Gini carry DeLong's interval; KS, log-loss and Brier that of a paired bootstrap stratified by label, KS
+    wider where few rows changed sides; accuracy Tango's of paired shares; agreement the Wilson interval of the share.
+    Equal scores give differences and intervals of exactly 0.
     Beyond 20,000 rows the means carry a normal interval, and KS that of a bootstrap over cells (see `cells`).
     With one class only, AUC, Gini and KS are None with a note; with fewer than 10 rows of a class there is a
     difference and no interval.
@@ -132,22 +145,18 @@ def compare(
         ranking = tuple(_undefined(pair, name) for name in ("auc", "gini", "ks"))
     else:
         ranking = (*_auc_and_gini(pair), _ks(pair, of_ks))
-    found = (*ranking, *_means_over_rows(pair, before, after, of_means), _agreement(pair))
+    means = _means_over_rows(pair, before, after, of_means)
+    found = (*ranking, *means, _accuracy(pair), _agreement(pair))
     return tuple(replace(metric, primary=metric.name == PRIMARY) for metric in found)
 
 
 def _per_row(pair: _Pair, probability: Floats) -> Floats:
-    """The columns of `_MEANS`, `[rows, 3]`."""
-    columns = (
-        log_losses(pair.labels, probability),
-        brier_scores(pair.labels, probability),
-        hits(pair.labels, probability, pair.cutoff),
-    )
-    return np.stack(columns, axis=1)
+    """The columns of `_MEANS`, `[rows, 2]`."""
+    return np.stack([log_losses(pair.labels, probability), brier_scores(pair.labels, probability)], axis=1)
 
 
 def _replicates(pair: _Pair, shifts: Floats) -> tuple[Floats | None, Floats | None]:
-    """Bootstrap differences, of the means `[resamples, 3]` and of KS `[resamples]`, from the same draws."""
+    """Bootstrap differences, of the means `[resamples, 2]` and of KS `[resamples]`, from the same draws."""
     if pair.identical or pair.too_few or pair.many:
         return None, None
     statistics = [mean_of(shifts)]
@@ -177,10 +186,13 @@ def _auc_and_gini(pair: _Pair) -> tuple[Metric, Metric]:
         interval = _zero(pair)
     note = _note(pair) or _rests_on_few(found)
     doubled = interval and Interval(2 * interval.low, 2 * interval.high, interval.level, interval.method)
-    return (
-        Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, pair.rows, note),
-        Metric("gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note),
+    # One row of the smaller class that falls from the top to the bottom costs 1 / its size.
+    unseen = [pair.unseen(min(pair.class_sizes), largest) for largest in (1.0, 2.0)]
+    area = Metric("auc", found.auc_b, found.auc_a, found.difference, interval, True, pair.rows, note)
+    gini = Metric(
+        "gini", 2 * found.auc_b - 1, 2 * found.auc_a - 1, 2 * found.difference, doubled, True, pair.rows, note
     )
+    return replace(area, unseen=unseen[0]), replace(gini, unseen=unseen[1])
 
 
 def _rests_on_few(found: PairedAuc) -> str:
@@ -198,12 +210,17 @@ def _ks(pair: _Pair, replicates: Floats | None) -> Metric:
     interval = _zero(pair) if pair.identical else None
     if replicates is not None:
         method = BY_CELLS if pair.many else CENTRED
-        interval = centred_percentile(difference, replicates, pair.level, method)
-    return Metric("ks", after, before, difference, interval, True, pair.rows, _note(pair))
+        informative = ks_informative_rows(pair.labels, pair.baseline, pair.candidate)
+        interval = widened(centred_percentile(difference, replicates, pair.level, method), difference, informative)
+    unseen = pair.unseen(min(pair.class_sizes))
+    return Metric("ks", after, before, difference, interval, True, pair.rows, _note(pair), unseen=unseen)
 
 
 def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Floats | None) -> Iterator[Metric]:
-    for column, (name, higher_is_better) in enumerate(_MEANS.items()):
+    # A row's Brier score is at most 1. Its log-loss is that of the least likely label that the candidate gives.
+    surest = np.minimum(pair.candidate, 1 - pair.candidate).min()
+    largest = {"brier": 1.0, "log_loss": float(-np.log(max(surest, EPSILON)))}
+    for column, name in enumerate(_MEANS):
         shifts = after[:, column] - before[:, column]
         interval = None
         if pair.identical:
@@ -218,10 +235,19 @@ def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Flo
             baseline=float(before[:, column].mean()),
             difference=float(shifts.mean()),
             interval=interval,
-            higher_is_better=higher_is_better,
+            higher_is_better=False,
             rows=pair.rows,
             note=_note(pair),
+            unseen=pair.unseen(pair.rows, largest[name]),
         )
+
+
+def _accuracy(pair: _Pair) -> Metric:
+    was, now = (hits(pair.labels, scores, pair.cutoff) for scores in (pair.baseline, pair.candidate))
+    gained, lost = int(np.count_nonzero(now > was)), int(np.count_nonzero(now < was))
+    interval = _zero(pair) if pair.identical else tango_interval(gained, lost, pair.rows, pair.level)
+    difference = (gained - lost) / pair.rows
+    return Metric("accuracy", float(now.mean()), float(was.mean()), difference, interval, True, pair.rows)
 
 
 def _agreement(pair: _Pair) -> Metric:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compress.evaluate.binary_counts import centred
 from compress.evaluate.cells import Cells, gather
+from compress.evaluate.ece_change import bins_of, ece_figure, gaps_of
 from compress.evaluate.shares import wilson_interval
 from compress.review import Calibration, Figure, Interval, ReliabilityPoint
 
@@ -32,7 +33,8 @@ def compare_calibration(
     2. `reliability`, `resolution`, `uncertainty` are Murphy's (1973, J. Applied Meteorology 12:595) parts of the Brier
        score: Brier = reliability - resolution + uncertainty but for the spread of scores within bins.
     3. `calibration_gap` is the mean score minus the share of positives.
-    4. Intervals come from a paired bootstrap with fixed bins, centred on the estimate.
+    4. The interval of the change of `ece` is that of `ece_figure`; the others come from a paired bootstrap with fixed
+       bins, centred on the estimate.
 
     Args:
         labels: `[rows]`.
@@ -51,6 +53,8 @@ def compare_calibration(
         difference = float(of_after[column] - of_before[column])
         if identical:
             interval: Interval | None = Interval(0.0, 0.0, level, "equal scores")
+        elif name == "ece":
+            interval = ece_figure(name, [gaps_of(labels, baseline, candidate, bins)], bins, level).interval
         else:
             interval = centred(difference, replicates[1][:, column] - replicates[0][:, column], level, replicates[2])
         figures.append(Figure(name, float(of_after[column]), float(of_before[column]), difference, interval))
@@ -67,16 +71,17 @@ def compare_calibration(
     )
 
 
+def ece_interval(
+    labels: Bools, scores: Floats, *, bins: int, resamples: int, seed: int, level: float
+) -> Interval | None:
+    """Returns the interval of one model's own calibration error; None where it is not defined."""
+    found, _, method = _replicates(gather(labels, scores, scores), bins, resamples, seed)
+    return _not_negative(centred(ece(labels, scores, bins), found[:, 0], level, method))
+
+
 def ece(labels: Bools, scores: Floats, bins: int) -> float:
     """Returns the expected calibration error over bins of about equal numbers of rows."""
     return float(_estimate(labels, scores, bins)[0])
-
-
-def bins_of(scores: Floats, bins: int) -> Floats:
-    """Returns the inner edges of at most `bins` bins of about equal numbers of rows, ascending."""
-    edges: Floats = np.unique(np.quantile(scores, np.arange(1, bins) / bins))
-    inner: Floats = edges[edges > scores.min()]
-    return inner
 
 
 def curve(labels: Bools, scores: Floats, bins: int, level: float) -> tuple[ReliabilityPoint, ...]:

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compress.errors import InternalError
+from compress.evaluate.answers import ClassAnswers, NumberAnswers
 from compress.evaluate.bands import compare_bands
 from compress.evaluate.binary_counts import Costs, count, expected_cost, precision_recall_f1, selection_rate, share
+from compress.evaluate.calibration import class_log_losses
+from compress.evaluate.class_calibration import compare_class_calibration
 from compress.evaluate.classes import compare_classes
 from compress.evaluate.fairness import compare_fairness
 from compress.evaluate.groups import Groups
@@ -19,11 +22,13 @@ from compress.evaluate.periods import compare_folds, compare_periods
 from compress.evaluate.ranking import compare_ranking
 from compress.evaluate.reliability import compare_calibration
 from compress.evaluate.scores import (
+    QUANTIZED_SUM_ROUNDING,
     Link,
     TaskKind,
     binary_labels,
     class_labels,
     class_outputs,
+    class_probabilities,
     numbers,
     probabilities,
     same_rows,
@@ -113,6 +118,7 @@ def equal(review: Review, level: float) -> Review:
             for item in review.decisions
         ),
         classes=tuple(replace(item, figures=of(item.figures)) for item in review.classes),
+        calibration=review.calibration and replace(review.calibration, figures=of(review.calibration.figures)),
         segments=tuple(replace(item, figures=of(item.figures)) for item in review.segments),
         fairness=tuple(replace(item, figures=of(item.figures)) for item in review.fairness),
         periods=tuple(replace(item, figures=of(item.figures)) for item in review.periods),
@@ -137,7 +143,7 @@ def _review(
     if asked.link is None:
         raise InternalError(f"{where}: a {asked.kind} task needs a link")
     if asked.kind == "multiclass":
-        return _multiclass(answers, asked, config, resamples, seed, level, where)
+        return _multiclass(answers, asked, asked.link, config, resamples, seed, level, where)
     rows = Rows(
         labels=binary_labels(labels, f"{where}: labels"),
         baseline=probabilities(baseline_outputs, asked.link, f"{where} of the baseline"),
@@ -202,6 +208,7 @@ def decisions_at(rows: Rows, cutoff: float, config: EvaluateConfig, *, resamples
 def _multiclass(
     answers: tuple[ArrayLike, ArrayLike, ArrayLike],
     asked: Asked,
+    link: Link,
     config: EvaluateConfig,
     resamples: int,
     seed: int,
@@ -212,31 +219,24 @@ def _multiclass(
     labels = class_labels(answers[0], before.shape[1], f"{where}: labels")
     same_rows(labels.size, before.shape[0], after.shape[0])
     decided: list[NDArray[np.int64]] = [before.argmax(axis=1), after.argmax(axis=1)]
-    segments = general_segments(
-        "multiclass",
-        (decided[0] == labels, decided[1] == labels),
-        decided[0] == decided[1],
-        None,
-        asked.segments,
-        rows_min=config.segment_rows,
-        level=level,
+    chances = (
+        class_probabilities(before, link, f"{where} of the baseline"),
+        class_probabilities(after, link, where, QUANTIZED_SUM_ROUNDING),
     )
+    losses = [class_log_losses(labels, each) for each in chances]
+    rows = ClassAnswers(labels, decided[0], decided[1], losses[0], losses[1], level)
+    drawn: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    segments = general_segments(rows, asked.segments, rows_min=config.segment_rows)
     return Review(
         task=asked.task,
         kind="multiclass",
         rows=labels.size,
-        classes=compare_classes(
-            labels,
-            decided[0],
-            decided[1],
-            asked.class_names,
-            classes=before.shape[1],
-            resamples=resamples,
-            seed=seed,
-            level=level,
-        ),
+        calibration=compare_class_calibration(labels, *chances, bins=config.calibration_bins, **drawn),
+        classes=compare_classes(labels, decided[0], decided[1], asked.class_names, classes=before.shape[1], **drawn),
         segments=segments,
         worst_segment=worst_segment(segments, "top_1"),
+        periods=() if asked.periods is None else compare_periods(rows, asked.periods),
+        folds=compare_folds(rows, config.folds, seed) if config.folds else (),
     )
 
 
@@ -252,15 +252,8 @@ def _regression(
     labels = numbers(answers[0], f"{where}: labels")
     before, after = numbers(answers[1], f"{where} of the baseline"), numbers(answers[2], where)
     same_rows(labels.size, before.size, after.size)
-    segments = general_segments(
-        "regression",
-        None,
-        None,
-        (before - labels, after - labels),
-        asked.segments,
-        rows_min=config.segment_rows,
-        level=level,
-    )
+    rows = NumberAnswers(labels, before - labels, after - labels, level)
+    segments = general_segments(rows, asked.segments, rows_min=config.segment_rows)
     gains = [(item.title, figure.difference) for item in segments if (figure := item.figure("mae")) and not item.small]
     worst = max(gains, key=lambda item: item[1] or 0.0, default=("", 0.0))
     return Review(
@@ -270,4 +263,6 @@ def _regression(
         bands=compare_bands(before, after, bands=config.bands, resamples=resamples, seed=seed, level=level),
         segments=segments,
         worst_segment=worst[0] if (worst[1] or 0.0) > 0 else "",
+        periods=() if asked.periods is None else compare_periods(rows, asked.periods),
+        folds=compare_folds(rows, config.folds, seed) if config.folds else (),
     )

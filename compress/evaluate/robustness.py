@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 
+from compress.evaluate.decisions import Decision
 from compress.evaluate.groups import VALUES_MAX
-from compress.evaluate.scores import Link
 from compress.review import Robustness
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -66,41 +66,28 @@ def compare_disturbed(
     name: str,
     undisturbed: tuple[Floats, Floats],
     disturbed: tuple[Floats | None, Floats | None],
+    decision: Decision,
     *,
-    link: Link | None,
-    cutoff: float | None,
     note: str = "",
 ) -> Robustness:
     """Returns what a disturbance does to both models.
 
     Args:
         name: Of the disturbance.
-        undisturbed: Raw outputs of baseline and candidate on the rows as they are, `[rows]` each.
+        undisturbed: Raw outputs of baseline and candidate on the rows as they are, `[rows]`, or `[rows, classes]`.
         disturbed: The same on the disturbed rows; None where the runtime refused them.
-        link: What the outputs hold; None for regression.
-        cutoff: Probability from which a row counts as positive; None where nothing is decided.
+        decision: How the outputs decide.
         note: What else to say.
     """
-    rows = undisturbed[0].size
-    scores = [expit(values) if link == "logit" else values for values in undisturbed]
-    after = [
-        np.full(rows, np.nan) if values is None else (expit(values) if link == "logit" else values)
-        for values in disturbed
-    ]
-    answered = [np.isfinite(values) for values in after]
+    scores = [_scores(values, decision) for values in undisturbed]
+    rows = scores[0].shape[0]
+    after = [np.full_like(scores[0], np.nan) if values is None else _scores(values, decision) for values in disturbed]
+    answered = [np.isfinite(values).reshape(rows, -1).all(axis=1) for values in after]
     both = answered[0] & answered[1]
-    shifts = [
-        float(np.abs(new - old)[known].mean()) if known.any() else None
-        for new, old, known in zip(after, scores, answered, strict=True)
-    ]
-    kept: list[float | None] = [None, None]
-    agreement = None
-    if cutoff is not None:
-        kept = [
-            float(((new >= cutoff) == (old >= cutoff))[known].mean()) if known.any() else None
-            for new, old, known in zip(after, scores, answered, strict=True)
-        ]
-        agreement = float(((after[0] >= cutoff) == (after[1] >= cutoff))[both].mean()) if both.any() else None
+    shifts, kept = [], []
+    for new, old, known in zip(after, scores, answered, strict=True):
+        shifts.append(_distance(new[known], old[known]))
+        kept.append(_alike(new[known], old[known], decision))
     return Robustness(
         disturbance=name,
         rows=rows,
@@ -108,12 +95,39 @@ def compare_disturbed(
         candidate_shift=shifts[1],
         baseline_kept=kept[0],
         candidate_kept=kept[1],
-        agreement=agreement,
+        agreement=_alike(after[0][both], after[1][both], decision),
         baseline_answers=int(answered[0].sum()),
         candidate_answers=int(answered[1].sum()),
         same_answer=bool((answered[0] == answered[1]).all()),
         note=note,
     )
+
+
+def _scores(outputs: Floats, decision: Decision) -> Floats:
+    """Probabilities where the outputs are log-odds or logits, else the outputs."""
+    if decision.link != "logit":
+        return outputs
+    with np.errstate(invalid="ignore"):
+        found: Floats = softmax(outputs, axis=1) if decision.kind == "multiclass" else expit(outputs)
+    return found
+
+
+def _distance(new: Floats, old: Floats) -> float | None:
+    """The mean over rows of the absolute change; of classes, half the sum: the probability that moved elsewhere."""
+    if not new.shape[0]:
+        return None
+    moved = np.abs(new - old)
+    return float((moved if moved.ndim == 1 else moved.sum(axis=1) / 2).mean())
+
+
+def _alike(a: Floats, b: Floats, decision: Decision) -> float | None:
+    """The share of rows decided alike; None where nothing is decided, or there are no rows."""
+    if not a.shape[0] or decision.kind == "regression":
+        return None
+    decided = [
+        values.argmax(axis=1) if decision.kind == "multiclass" else values >= decision.cutoff for values in (a, b)
+    ]
+    return float((decided[0] == decided[1]).mean())
 
 
 def _noisy(array: NDArray[np.generic], noise: float, generator: np.random.Generator) -> NDArray[np.generic]:

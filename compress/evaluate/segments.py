@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, ndtri
+from scipy.special import chdtrc
 from scipy.stats import binom
 
+from compress.evaluate.answers import Answers
 from compress.evaluate.binary_counts import Counts, agreement, count, rate_of_label, selection_rate
-from compress.evaluate.discrimination import delong_paired
+from compress.evaluate.discrimination import auc, delong_paired
 from compress.evaluate.groups import Groups
+from compress.evaluate.means import mean_figure
 from compress.evaluate.quality import CLASS_ROWS_MIN
-from compress.evaluate.shares import exact_interval
 from compress.review import Figure, Interval, Segment
 
 Bools = NDArray[np.bool_]
@@ -22,8 +23,6 @@ Floats = NDArray[np.float64]
 
 # From so many flipped rows on the chi-squared distribution holds; below, the exact one takes its place.
 CHI_SQUARED_MIN = 25
-# Means of fewer rows have no normal interval.
-MEAN_ROWS_MIN = 30
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,30 @@ class Rows:
     def decided(self) -> tuple[Bools, Bools]:
         """The decisions of both at the cut-off."""
         return self.baseline >= self.cutoff, self.candidate >= self.cutoff
+
+    @property
+    def strata(self) -> NDArray[np.generic]:
+        """The labels."""
+        return self.labels
+
+    @property
+    def positives(self) -> int | None:
+        """Number of positive rows."""
+        return int(np.count_nonzero(self.labels))
+
+    @property
+    def folds_max(self) -> int:
+        """AUC needs a row of each class."""
+        positives = int(np.count_nonzero(self.labels))
+        return min(positives, self.labels.size - positives)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Returns the figures that `Segment` names."""
+        return binary_figures(self)
+
+    def main(self) -> tuple[str, float, float]:
+        """Returns the AUC."""
+        return "auc", auc(self.labels, self.baseline), auc(self.labels, self.candidate)
 
     def of(self, members: NDArray[np.int64]) -> Rows:
         """Returns some of the rows."""
@@ -113,19 +136,6 @@ def auc_figure(rows: Rows) -> Figure:
     return Figure("auc", found.auc_b, found.auc_a, found.difference, found.interval(rows.level))
 
 
-def mean_figure(name: str, baseline: Floats, candidate: Floats, level: float) -> Figure:
-    """Returns a mean over rows, the change with the normal interval of the mean of the rows' differences."""
-    if not baseline.size:
-        return Figure(name, None, note="undefined: no rows")
-    shifts = candidate - baseline
-    difference = float(shifts.mean())
-    interval, note = None, f"no interval: {baseline.size:,} rows, at least {MEAN_ROWS_MIN} are needed"
-    if baseline.size >= MEAN_ROWS_MIN:
-        half = float(ndtri((1 + level) / 2) * shifts.std(ddof=1) / np.sqrt(shifts.size))
-        interval, note = Interval(difference - half, difference + half, level, "paired normal"), ""
-    return Figure(name, float(candidate.mean()), float(baseline.mean()), difference, interval, note)
-
-
 def pattern_p_value(counts: Counts) -> float | None:
     """Returns the p-value of unchanged predictive patterns; None where no decision changed. See `compare_segments`."""
     flips = [(int(counts.table[label, 0, 1]), int(counts.table[label, 1, 0])) for label in (0, 1)]
@@ -188,56 +198,20 @@ def _segment(rows: Rows, groups: Groups, name: str, rows_min: int) -> Segment:
     )
 
 
-def general_segments(
-    kind: str,
-    right: tuple[Bools, Bools] | None,
-    same: Bools | None,
-    errors: tuple[Floats, Floats] | None,
-    columns: Sequence[Groups],
-    *,
-    rows_min: int,
-    level: float,
-) -> tuple[Segment, ...]:
-    """Returns the segments of a multi-class task (`top_1`, `agreement`) or a regression task (`mae`, `mean_error`).
+def general_segments(answers: Answers, columns: Sequence[Groups], *, rows_min: int) -> tuple[Segment, ...]:
+    """Returns the segments of a multi-class or regression task, with the figures of its answers.
 
     Args:
-        kind: `multiclass` or `regression`.
-        right: Whether each row's class is right by both, `[rows]`; for multi-class.
-        same: Whether both give the row the same class, `[rows]`; for multi-class.
-        errors: Prediction minus label by both, `[rows]`; for regression.
-        columns: How the rows fall into groups.
+        answers: All rows.
+        columns: How they fall into groups.
         rows_min: Segments of fewer rows are marked small.
-        level: The confidence level.
     """
     found = []
     for groups in columns:
         for name, members in zip(groups.names, members_of(groups), strict=True):
-            if not members.size:
-                continue
-            if kind == "multiclass" and right is not None and same is not None:
-                figures = _of_classes(right[0][members], right[1][members], same[members], level)
-            elif errors is not None:
-                figures = _of_errors(errors[0][members], errors[1][members], level)
-            else:
-                figures = ()
-            small = members.size < rows_min
-            note = f"fewer than {rows_min} rows: no rule of the gate judges it" if small else groups.note
-            found.append(Segment(groups.column, name, int(members.size), None, small, figures, note=note))
+            if members.size:
+                small = members.size < rows_min
+                note = f"fewer than {rows_min} rows: no rule of the gate judges it" if small else groups.note
+                figures = answers.of(members).figures()
+                found.append(Segment(groups.column, name, int(members.size), None, small, figures, note=note))
     return tuple(found)
-
-
-def _of_classes(before: Bools, after: Bools, same: Bools, level: float) -> tuple[Figure, ...]:
-    # A right answer is the "decision" here, whatever the label: counts of label 1 hold every row.
-    counts = count(np.ones(before.size, dtype=np.bool_), before, after)
-    agreeing = int(np.count_nonzero(same))
-    return (
-        rate_of_label(counts, 1, 1, "top_1", level),
-        Figure("agreement", agreeing / same.size, interval=exact_interval(agreeing, same.size, level)),
-    )
-
-
-def _of_errors(before: Floats, after: Floats, level: float) -> tuple[Figure, ...]:
-    return (
-        mean_figure("mae", np.abs(before), np.abs(after), level),
-        mean_figure("mean_error", before, after, level),
-    )

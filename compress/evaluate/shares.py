@@ -10,6 +10,8 @@ from scipy.special import betaincinv, ndtri
 
 from compress.evidence import Interval
 
+# A harm that hits one row in so many is missed by as many rows one time in twenty: (1 - x)^n = 0.05.
+_UNSEEN = math.log(20)
 # Halvings of [-1, 1]: far below the last digit of any difference of shares.
 _HALVINGS = 60
 
@@ -45,6 +47,18 @@ def exact_interval(successes: int, trials: int, level: float) -> Interval:
     low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
     high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
     return Interval(low, high, level, "Clopper-Pearson")
+
+
+def unseen_loss(rows: int, largest: float = 1.0) -> float:
+    """Returns the mean loss that could hide on rows so rare that none is seen, with a chance of one in twenty.
+
+    The rule of three (Hanley & Lippman-Hand 1983, JAMA 249:1743): no interval from the rows that were seen knows it.
+
+    Args:
+        rows: How many were seen, of the kind that would be hit.
+        largest: The most that one of them can lose.
+    """
+    return largest * min(1.0, _UNSEEN / rows)
 
 
 def weighted_sum_interval(parts: Sequence[tuple[float, float, Interval]], level: float) -> Interval:

@@ -188,6 +188,7 @@ PASSES = Registry(
         "fold_batch_norm": "compress.passes.fold_batch_norm:FoldBatchNorm",
         "low_rank": "compress.passes.low_rank:LowRank",
         "prune": "compress.passes.prune.prune:Prune",
+        "recalibrate": "compress.passes.recalibrate.recalibrate:Recalibrate",
         "smooth": "compress.passes.smooth:Smooth",
         "sparsify_2_4": "compress.passes.sparsify_2_4:Sparsify24",
         "trim_vocabulary": "compress.passes.trim_vocabulary:TrimVocabulary",

@@ -33,6 +33,8 @@ def render(evidence: TargetEvidence, console: Console) -> None:
             _line(console, f"  {rule.status} {rule.rule}: {rule.reason}")
     passed = [rule.rule for rule in verdict.rules if rule.status == "PASS"]
     _line(console, f"  passed: {', '.join(passed) or 'no rule'}")
+    if "not judged" in evidence.settings:
+        _line(console, f"  not judged, a score file has none: {evidence.settings['not judged']}")
     _table(
         console,
         "Metrics",
@@ -43,6 +45,8 @@ def render(evidence: TargetEvidence, console: Console) -> None:
         _table(console, part.title, part.headings, part.rows)
         for note in part.notes:
             _line(console, f"  {note}", "dim")
+    for note in dict.fromkeys(note for review in candidate.reviews for note in review.notes):
+        _line(console, f"note: {note}", "dim")
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ from compress.report.html_blocks import Block, Bullets, Cell, Fold, Heading, Sec
 from compress.report.html_training import training_blocks
 from compress.report.limits import limits
 from compress.report.numbers import MISSING, format_count, format_share
-from compress.report.rows import model_rows
+from compress.report.rows import NOTHING_DONE, model_rows
 from compress.report.summary import count_reasons
 from compress.report.values import flatten
 
 
 def model_section(evidence: Evidence) -> Section:
     """Returns what each pass changed and skipped, and the model before and after."""
+    if not evidence.model.digest:
+        return Section("model", "What was done to the model", (Text(NOTHING_DONE),))
     blocks: list[Block] = []
     if not evidence.steps:
         blocks.append(Text("No pass was applied: every candidate is lowered from the original model."))

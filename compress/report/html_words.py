@@ -23,6 +23,7 @@ from compress.search.wording import title as metric_title
 
 _NAMES = {
     "ece": "expected calibration error",
+    "classwise_ece": "classwise calibration error",
     "auc": "AUC",
     "f1": "F1",
     "demographic_parity_ratio": "demographic parity, ratio",

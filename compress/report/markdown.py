@@ -8,7 +8,7 @@ from compress.report.markdown_target import target_section
 from compress.report.markdown_text import bullets, details, escape, folded_table, table
 from compress.report.numbers import MISSING, format_count, format_share
 from compress.report.places import MEANING, matrix
-from compress.report.rows import model_rows
+from compress.report.rows import NOTHING_DONE, model_rows
 from compress.report.summary import count_reasons, notes, verdict_line, why_not
 from compress.report.table import headings, legend, table_rows, target_rows
 from compress.report.training import SCORES, cost_sentence, epoch_headings, epoch_rows, score_rows
@@ -72,6 +72,8 @@ def _places(evidence: Evidence) -> list[str]:
 
 def _model(evidence: Evidence) -> str:
     original, compressed = evidence.model, evidence.compressed
+    if not original.digest:
+        return NOTHING_DONE
     text = _model_table(original, compressed, ("original", "compressed"))
     if evidence.steps:
         return text

@@ -14,10 +14,10 @@ from compress.report.numbers import (
     format_value,
     format_value_interval,
 )
-from compress.review import Bands, Calibration, Decisions, Explanation, Figure, Review, Segment
+from compress.review import Bands, Calibration, Decisions, Explanation, Figure, Ranking, Review, Segment
 
 # Segments show these; all of their figures are in the evidence.
-_OF_SEGMENTS = ("auc", "approval_rate", "true_positive_rate", "agreement", "top_1", "mae")
+_OF_SEGMENTS = ("auc", "approval_rate", "true_positive_rate", "agreement", "top_1", "mae", "r2")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def _parts(review: Review) -> Iterator[Part]:
         yield _bands(review.bands)
     if review.ranking is not None:
         yield _figures("Ranking", review.ranking.figures)
+        yield _lift(review.ranking)
     if review.calibration is not None:
         yield _calibration(review.calibration)
     yield _classes(review)
@@ -117,6 +118,15 @@ def _bands(bands: Bands) -> Part:
     ]
     headings = ("band", "from", "to", "baseline rows", "candidate rows", "stayed")
     return Part("Score bands", headings, rows, tuple(note for note in notes if note))
+
+
+def _lift(ranking: Ranking) -> Part:
+    rows = tuple(
+        (str(item.decile), format_count(item.rows), f"{item.candidate:.2f}", f"{item.baseline:.2f}")
+        for item in ranking.lift
+    )
+    notes = ("rate of positives over the rate of all rows, highest scores first",) if rows else ()
+    return Part("Lift by decile", ("decile", "rows", "value", "baseline"), rows, notes)
 
 
 def _calibration(found: Calibration) -> Part:

@@ -105,6 +105,9 @@ def memory_rows(target: TargetEvidence) -> list[Row]:
     ]
 
 
+NOTHING_DONE = "Nothing was done here: two files were compared as they are, and neither graph is known."
+
+
 def model_rows(before: ModelInfo, after: ModelInfo, macs: str) -> list[Row]:
     """Returns what a Model is and costs, before and after, with the ratio; `macs` names its multiply-adds."""
     costs = (

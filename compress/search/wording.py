@@ -75,8 +75,13 @@ def rows_to_settle(rows: int, loss: float, good: float, bad: float, margin: floa
     if not distance:
         return None
     shrink = width / distance
-    needed = rows * shrink * shrink
+    found = whole_rows(rows * shrink * shrink)
+    return found and max(rows + 1, found)
+
+
+def whole_rows(needed: float) -> int | None:
+    """Returns a number of rows rounded up to two digits; None where nobody collects so many."""
     if not 0 < needed <= _ROWS_MAX:
         return None
     unit = int(10 ** max(0, math.floor(math.log10(needed)) - 1))
-    return max(rows + 1, math.ceil(needed / unit) * unit)
+    return math.ceil(needed / unit) * unit

@@ -224,6 +224,28 @@ def approved_artifact(registry: Path, model: str, target: str, allowed_signers: 
     return ApprovedArtifact(path, shipped.sha256, shipped.size_bytes, store.path(entry.evidence), entry)
 
 
+def baseline_file(named: str, registry: Path, allowed_signers: Path | None = None) -> Path:
+    """Returns the file that a command line names: a path, or `approved:NAME[@TARGET]` for what is in force.
+
+    Raises:
+        ApprovalError: If what was approved is not what lies there; see `approved_artifact`.
+        StoreError: If there is no such model, or it ships on several targets and none is named.
+    """
+    kind, colon, approved = named.partition(":")
+    if (kind, colon) != ("approved", ":"):
+        return Path(named)
+    model, _, target = approved.partition("@")
+    if not target:
+        targets = list(Registry(registry).state(model).current.targets)
+        if len(targets) != 1:
+            raise StoreError(
+                f"{named}: it ships on {len(targets)} targets",
+                f"name one: {named}@{targets[0] if targets else 'TARGET'}.",
+            )
+        target = targets[0]
+    return approved_artifact(registry, model, target, allowed_signers).path
+
+
 def _read_run(out: Path) -> _Run:
     """The current run of an output folder, every hash computed again."""
     again = "run the recipe again: edge-compress run."
@@ -330,6 +352,7 @@ __all__ = [
     "Moved",
     "approve",
     "approved_artifact",
+    "baseline_file",
     "default_registry",
     "rollback",
 ]

@@ -2,64 +2,73 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import compress
+from compress.bench.environment import environment
 from compress.data.base import Dataset
-from compress.errors import DataError, ModelError, did_you_mean
+from compress.errors import ModelError
 from compress.evaluate.decisions import decide_rows
 from compress.evaluate.parity import parity
 from compress.evaluate.scores import Link, TaskKind, class_probabilities, probabilities
 from compress.evaluate.tasks import compare_task, find_link
-from compress.evidence import ArtifactInfo, Candidate, Choice, Leak, Metric, TargetEvidence, Verdict
+from compress.evidence import (
+    Candidate,
+    Choice,
+    DataInfo,
+    Evidence,
+    Metric,
+    ModelInfo,
+    TargetEvidence,
+    Verdict,
+)
 from compress.gate import EXIT_CODES, judge
-from compress.hosts.calls import describe, run_outputs
-from compress.hosts.local import LocalHost
-from compress.recipe import Recipe, TaskConfig
+from compress.recipe import Recipe
+from compress.store.cache import digest
 from compress.target import Budgets, Target
+from compress.workflow.answered import Answered, answer, answer_key
 from compress.workflow.arrays import Arrays
 from compress.workflow.build import class_names
+from compress.workflow.costs import BOUNDS, measure_costs, stated_bounds, target_of
 from compress.workflow.explained import explain_rows
-from compress.workflow.files import ModelFile, open_files
-from compress.workflow.holdout import Holdout, Question
-from compress.workflow.plan import Plan, load_rows
+from compress.workflow.files import open_files
+from compress.workflow.holdout import Holdout, Question, only_label
+from compress.workflow.plan import PACKAGES, Plan, load_rows
 from compress.workflow.progress import Progress
 from compress.workflow.review import Ask, Sides, flipped_rows, review_all
-from compress.workflow.score_file import is_score_file, read_scores
+from compress.workflow.score_file import is_score_file
 from compress.workflow.subjects import find_leaks, take_subjects
 
-_BATCH = 256
+_UNKNOWN_MODEL = ModelInfo(digest="", parameters=0, macs=0, bytes=0, layers=0, inputs=(), outputs=())
+_NOT_ASKED = (
+    "attributions and disturbed inputs were not looked at: both files must be models, and give the same kind of output"
+)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV."""
+    """What came out: the evidence (baseline first, then the candidate), the exit code, the rows that flipped as CSV.
+
+    `data` describes the rows behind it.
+    """
 
     evidence: TargetEvidence
     exit_code: int
     flips: bytes
-    leaks: tuple[Leak, ...]
+    data: DataInfo
 
     @property
     def verdict(self) -> Verdict:
         """The verdict on the candidate."""
         return self.evidence.verdicts[self.evidence.candidates[1].scheme]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A model or a score file, and what it answers on the test rows by task."""
-
-    name: str
-    path: Path
-    model: ModelFile | None
-    answers: Arrays
-    ask: Ask | None
 
 
 def evaluate(
@@ -73,7 +82,7 @@ def evaluate(
 ) -> Evaluation:
     """Judges a candidate beside a baseline on the test rows of the recipe's data.
 
-    Latency, memory and placement are not measured here, so their budgets are not judged; the file's size is.
+    Latency and memory are measured where the policy or the target bounds them, both files interleaved.
 
     Args:
         recipe: Data, tasks and policy; its model and targets are not read.
@@ -81,7 +90,7 @@ def evaluate(
         where: The recipe's name, for messages.
         candidate: A model file that a runtime opens, or a CSV of scores.
         baseline: The same; the two may be of different kinds.
-        target: Threads and the size budget; one thread and no budget without.
+        target: Threads and budgets; without, those of the recipe's target of the candidate's runtime, if it has one.
         progress: Told what is happening.
 
     Raises:
@@ -93,10 +102,13 @@ def evaluate(
     dataset, labels = load_rows(Plan(recipe, folder, where, (), ()))
     rows = dataset.split("test")
     inputs = dataset.reader.read(rows)
+    if target is None and not is_score_file(candidate):
+        target = target_of(recipe, folder, where, open_files([candidate])[0].runtime)
+    threads = target.threads if target else 1
     progress.step(f"scoring {len(rows):,} rows with {baseline.name}")
-    before = _source(baseline, recipe, dataset, rows, inputs, target)
+    before = answer(baseline, recipe, dataset, rows, inputs, threads)
     progress.step(f"scoring {len(rows):,} rows with {candidate.name}")
-    after = _source(candidate, recipe, dataset, rows, inputs, target)
+    after = answer(candidate, recipe, dataset, rows, inputs, threads)
     if before.name == after.name:
         raise ModelError(f"{candidate}: it is named as candidate and as baseline", "name two files.")
     questions, answers, alike = _questions(recipe, dataset, labels, rows, before, after)
@@ -123,85 +135,51 @@ def evaluate(
     asks = (_named(before.ask, before, questions), _named(after.ask, after, questions)) if askable else (None, None)
     own = _candidate(before, holdout, recipe, Sides(answers[0], answers[0]))
     other = _candidate(after, holdout, recipe, Sides(*answers, *asks))
-    budgets = Budgets(size_bytes=target.budgets.size_bytes) if target and after.model else Budgets()
+    costs = measure_costs((before, after), recipe, target, inputs, progress)
+    own, other = (
+        replace(
+            item, latency=costs[item.scheme].latency, memory=costs[item.scheme].memory, error=costs[item.scheme].error
+        )
+        if item.scheme in costs
+        else item
+        for item in (own, other)
+    )
+    policy, budgets = recipe.gate, target.budgets if target else Budgets()
+    settings = {"candidate": str(candidate), "baseline": str(baseline)}
+    if after.model is None:
+        # Scores cost nothing and run nowhere.
+        settings |= {"not judged": ", ".join(stated)} if (stated := stated_bounds(policy, budgets)) else {}
+        policy, budgets = policy.model_copy(update=dict.fromkeys(BOUNDS)), Budgets()
     margins = {item.name: item.margin for item in questions if item.margin is not None}
-    verdict = judge(other, recipe.gate, budgets, margins, leaks)
+    verdict = judge(other, policy, budgets, margins, leaks)
     passed = verdict.status == "PASS"
     evidence = TargetEvidence(
         target=target.name if target else "evaluate",
         runtime=after.model.runtime if after.model else "scores",
-        settings={"candidate": str(candidate), "baseline": str(baseline)},
+        settings=settings,
         candidates=(own, other),
         verdicts={other.scheme: verdict},
         choice=Choice(other.scheme if passed else None, "its verdict is PASS" if passed else verdict.reason),
     )
-    return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), leaks)
+    data = replace(dataset.info(only_label(labels)), leaks=leaks)
+    return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), data)
 
 
-def _source(
-    path: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-    inputs: Arrays,
-    target: Target | None,
-) -> _Source:
-    tasks = {name: _key(name, config) for name, config in recipe.questions.items()}
-    if is_score_file(path):
-        if recipe.data.id is None:
-            raise DataError(
-                f"{path}: the recipe's data has no ids to find its rows by", "name the column of the ids in data.id."
-            )
-        scores = read_scores(path, recipe.data.id, tuple(tasks.values()), dataset.ids, dataset.ids[rows])
-        return _Source(str(path), path, None, {name: scores[key] for name, key in tasks.items()}, None)
-    (model,) = open_files([path])
-    timeout_s = recipe.measure.timeout_s
-    threads = target.threads if target else 1
-    opened = describe(
-        LocalHost(),
-        model.runtime,
-        path,
-        precision=model.precision,
-        threads=threads,
-        timeout_s=timeout_s,
+def as_evidence(found: Evaluation, recipe: Recipe) -> Evidence:
+    """Returns an evaluation in the form of a run's evidence, for the reports; no model is known."""
+    text = json.dumps(recipe.model_dump(mode="json"))
+    return Evidence(
+        name=recipe.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        version=compress.__version__,
+        recipe_digest=digest(text.encode()),
+        model=_UNKNOWN_MODEL,
+        compressed=_UNKNOWN_MODEL,
+        steps=(),
+        data=found.data,
+        targets=(found.evidence,),
+        environment=environment(sorted({"edge-compress", *PACKAGES.get(found.evidence.runtime, ())})),
     )
-    names = _inputs(tuple(opened.inputs), tuple(inputs), path)
-
-    def run(given: Arrays, batch: int) -> Arrays:
-        fed = {names[name]: array for name, array in given.items() if name in names}
-        return run_outputs(LocalHost(), model.runtime, path, fed, threads=threads, batch=batch, timeout_s=timeout_s)
-
-    outputs = run(inputs, _BATCH)
-    found = {name: outputs[_output(name, config, outputs, path)] for name, config in recipe.questions.items()}
-    return _Source(str(path), path, model, found, lambda given: run(given, 1))
-
-
-def _key(name: str, config: TaskConfig) -> str:
-    """What a task's column of a score file is called."""
-    return config.output or name or "score"
-
-
-def _inputs(wanted: tuple[str, ...], given: tuple[str, ...], path: Path) -> dict[str, str]:
-    """The data's name of each input -> the file's. A single one may be called differently."""
-    if len(wanted) == len(given) == 1:
-        return {given[0]: wanted[0]}
-    if all(name == f"input_{index}" for index, name in enumerate(wanted)) and len(wanted) == len(given):
-        # A .pte carries no names: its inputs are those of the data, in their order.
-        return dict(zip(given, wanted, strict=True))
-    for name in wanted:
-        if name not in given:
-            raise ModelError(f"{path}: the data has no input {name!r}", did_you_mean(name, given))
-    return {name: name for name in wanted}
-
-
-def _output(name: str, config: TaskConfig, outputs: Mapping[str, NDArray[np.generic]], path: Path) -> str:
-    wanted = config.output or (name if name in outputs else None)
-    if wanted in outputs:
-        return str(wanted)
-    # A file made elsewhere calls its only output as it likes.
-    if len(outputs) == 1:
-        return next(iter(outputs))
-    raise ModelError(f"{path}: there is no output {wanted or name!r}", did_you_mean(wanted or name, outputs))
 
 
 def _questions(
@@ -209,8 +187,8 @@ def _questions(
     dataset: Dataset,
     labels: Mapping[str, str],
     rows: NDArray[np.int64],
-    before: _Source,
-    after: _Source,
+    before: Answered,
+    after: Answered,
 ) -> tuple[tuple[Question, ...], tuple[Arrays, Arrays], bool]:
     """The tasks, and the answers of both brought to one link: one may give logits and the other probabilities.
 
@@ -220,7 +198,7 @@ def _questions(
     answers: tuple[Arrays, Arrays] = ({}, {})
     alike = True
     for name, config in recipe.questions.items():
-        output = _key(name, config)
+        output = answer_key(name, config)
         said = None if config.link == "auto" else config.link
         links = []
         for source, kept in zip((before, after), answers, strict=True):
@@ -257,7 +235,7 @@ def _as_probability(outputs: NDArray[np.generic], kind: TaskKind, link: Link | N
     return (class_probabilities if kind == "multiclass" else probabilities)(outputs, link, where)
 
 
-def _named(ask: Ask | None, source: _Source, questions: tuple[Question, ...]) -> Ask | None:
+def _named(ask: Ask | None, source: Answered, questions: tuple[Question, ...]) -> Ask | None:
     """Lets a file answer under the names of the tasks."""
     if ask is None:
         return None
@@ -278,7 +256,7 @@ def _declined(recipe: Recipe, questions: tuple[Question, ...], answers: Arrays) 
     return None if decided is None else decided != (0 if recipe.evaluate.favourable == "negative" else 1)
 
 
-def _candidate(source: _Source, holdout: Holdout, recipe: Recipe, sides: Sides) -> Candidate:
+def _candidate(source: Answered, holdout: Holdout, recipe: Recipe, sides: Sides) -> Candidate:
     metrics: list[Metric] = []
     for question in holdout.questions:
         metrics += compare_task(
@@ -294,9 +272,11 @@ def _candidate(source: _Source, holdout: Holdout, recipe: Recipe, sides: Sides) 
             where=f"{source.path}: {question.output}",
         )
     reviews = review_all(holdout, recipe, sides, str(source.path)) if sides.before is not sides.after else ()
+    if sides.ask_after is None:
+        reviews = tuple(replace(review, notes=(*review.notes, _NOT_ASKED)) for review in reviews)
     return Candidate(
         source.name,
-        artifact=_artifact(source),
+        artifact=source.artifact,
         metrics=tuple(metrics),
         parity=parity(
             sides.before,
@@ -304,21 +284,6 @@ def _candidate(source: _Source, holdout: Holdout, recipe: Recipe, sides: Sides) 
             name="the baseline",
             decisions={question.output: question.decision for question in holdout.questions},
         ),
+        placement=source.placement,
         reviews=reviews,
-    )
-
-
-def _artifact(source: _Source) -> ArtifactInfo | None:
-    model = source.model
-    if model is None:
-        return None
-    return ArtifactInfo(
-        scheme=source.name,
-        runtime=model.runtime,
-        file=model.path.name,
-        sha256=model.sha256,
-        size_bytes=model.size_bytes,
-        inputs=(),
-        outputs=(),
-        layers=(),
     )

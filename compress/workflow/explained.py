@@ -1,4 +1,4 @@
-"""Which rows are explained, which numbers of a row are its features, and the walks that both models are sent on."""
+"""Which rows are explained, which numbers of a row are its features, and the probes that both models get."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from compress.data.base import Dataset
 from compress.data.columns import default_inputs
 from compress.data.load import TABLES
 from compress.errors import RecipeError
-from compress.evaluate.explain import Feature, Walks, make_walks
+from compress.evaluate.explain import make_walks
+from compress.evaluate.lime import make_masks
+from compress.evaluate.probes import Feature, Probes
 from compress.recipe import ExplainConfig, Recipe
 
 # More numbers in a row than this are an image or a text: a walk through each of them says nothing to a customer.
@@ -22,11 +24,11 @@ FEATURES_MAX = 500
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """Positions of the explained rows within the test split, the features, and the walks."""
+    """Positions of the explained rows within the test split, the features, and the probes."""
 
     rows: NDArray[np.int64]
     features: tuple[Feature, ...]
-    walks: Walks
+    probes: Probes
 
 
 def explain_rows(
@@ -38,7 +40,7 @@ def explain_rows(
     folder: Path,
     where: str,
 ) -> Explained:
-    """Draws test rows, half of them declined where there are so many, and walks from calibration rows to each.
+    """Draws test rows, half of them declined where there are so many, and probes between calibration rows and each.
 
     Args:
         dataset: All rows.
@@ -68,8 +70,12 @@ def explain_rows(
     rows = np.sort(order[:wanted]).astype(np.int64)
     background = dataset.reader.read(dataset.sample("calibration", config.background, recipe.seed))
     chosen = {name: array[rows] for name, array in inputs.items()}
-    walks = make_walks(chosen, background, features, walks=config.permutations, seed=recipe.seed)
-    return Explained(rows, features, walks)
+    probes: Probes
+    if config.method == "lime":
+        probes = make_masks(chosen, background, features, samples=config.samples, seed=recipe.seed)
+    else:
+        probes = make_walks(chosen, background, features, walks=config.permutations, seed=recipe.seed)
+    return Explained(rows, features, probes)
 
 
 def _features(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Feature, ...]:

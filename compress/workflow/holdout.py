@@ -10,20 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset
-from compress.errors import ModelError, RecipeError, did_you_mean
+from compress.errors import RecipeError
 from compress.evaluate.decisions import Decision, decide_rows
 from compress.evaluate.scores import Link, TaskKind
-from compress.evaluate.tasks import find_link
 from compress.passes.base import Task
-from compress.recipe import Recipe, TaskConfig
+from compress.recipe import Recipe
 from compress.workflow.as_file import ask
 from compress.workflow.build import Models, Opened, class_names
 from compress.workflow.explained import Explained, explain_rows
 from compress.workflow.plan import Plan
 from compress.workflow.subjects import Subjects, take_subjects
-
-# Enough to tell a probability from a logit.
-_LINK_ROWS = 256
+from compress.workflow.tasks import bind_tasks
 
 
 @dataclass(frozen=True)
@@ -102,33 +99,27 @@ def take_holdout(
             f"{plan.where}: measure.batch: {settings.batch} rows a call, but the {split} split has {len(rows)}",
             "choose a smaller batch, or bring more rows.",
         )
-    outputs = {name: _output(models, name, config, plan) for name, config in plan.recipe.questions.items()}
-    asked = dataset.split("calibration")[:_LINK_ROWS]
-    answers = ask(models.original, dataset.reader.read(asked), settings.timeout_s)
-    questions = []
-    for name, config in plan.recipe.questions.items():
-        where = f"{plan.where}: the model's output {outputs[name]!r} on {len(asked)} calibration rows"
-        said = None if config.link == "auto" else config.link
-        questions.append(
-            Question(
-                name=name,
-                kind=config.kind,
-                output=outputs[name],
-                label=labels[name],
-                labels=dataset.label(labels[name])[rows],
-                # Found on calibration rows: the test rows decide nothing.
-                link=find_link(config.kind, answers[outputs[name]], said, where),
-                cutoff=config.cutoff,
-                margin=config.margin,
-            )
+    config = plan.recipe.questions
+    questions = tuple(
+        Question(
+            name=task.name,
+            kind=task.kind,
+            output=task.output,
+            label=task.label,
+            labels=dataset.label(task.label)[rows],
+            link=task.link,
+            cutoff=config[task.name].cutoff,
+            margin=config[task.name].margin,
         )
+        for task in bind_tasks(models.original, dataset, plan)
+    )
     subjects = take_subjects(dataset, rows, plan.recipe, plan.where)
     inputs = dataset.reader.read(rows)
     sample = dataset.sample(split, min(settings.parity_rows, len(rows)), plan.recipe.seed, only_label(labels))
     return Holdout(
         rows=len(rows),
         inputs=inputs,
-        questions=tuple(questions),
+        questions=questions,
         parity_rows=np.searchsorted(rows, sample).astype(np.int64),
         fingerprint=hashlib.sha256(f"{dataset.fingerprint()}:{dataset.split_fingerprint(split)}".encode()).hexdigest(),
         subjects=subjects,
@@ -173,20 +164,3 @@ def _explained(
 def only_label(labels: Mapping[str, str]) -> str | None:
     """The label of the only task; None where there are several, and all of them count."""
     return next(iter(labels.values())) if len(labels) == 1 else None
-
-
-def _output(models: Models | Opened, name: str, config: TaskConfig, plan: Plan) -> str:
-    names = [item.name for item in models.original.signature.outputs]
-    key, output = (f"tasks.{name}.output" if name else "task.output"), config.output
-    if not names:
-        raise ModelError(f"{plan.recipe.model.source}: the model has no output", "let forward return what it scores.")
-    if output is None and name in names:
-        return name
-    if output is None and len(names) > 1:
-        raise RecipeError(
-            f"{plan.where}: {key} must say which of the model's {len(names)} outputs answers the label",
-            f"set {key} to one of: {', '.join(names)}.",
-        )
-    if output is not None and output not in names:
-        raise RecipeError(f"{plan.where}: {key}: the model has no output {output!r}", did_you_mean(output, names))
-    return output or names[0]

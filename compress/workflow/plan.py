@@ -145,8 +145,16 @@ def load_rows(plan: Plan) -> tuple[Dataset, dict[str, str]]:
         seed_label=dealt_by,
         model_folder=source if source.is_dir() else None,
     )
-    labels = {name: _label(dataset, name, config, plan.where) for name, config in questions.items()}
-    return dataset, labels
+    return dataset, find_labels(plan, dataset)
+
+
+def find_labels(plan: Plan, dataset: Dataset) -> dict[str, str]:
+    """Returns which label each task answers, by the task's name.
+
+    Raises:
+        RecipeError: If a task names no label, or the data has several to choose from.
+    """
+    return {name: _label(dataset, name, config, plan.where) for name, config in plan.recipe.questions.items()}
 
 
 def _label(dataset: Dataset, name: str, config: TaskConfig, where: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import compress
 from compress.errors import WorkerError
 from compress.evaluate.decisions import decide_rows
-from compress.evaluate.explain import attributions, compare_attributions
+from compress.evaluate.explain import compare_attributions
 from compress.evaluate.review import LEVEL, Asked, review_task
 from compress.evaluate.robustness import Disturbed, compare_disturbed, disturb
 from compress.evaluate.scores import probabilities
@@ -171,7 +171,7 @@ def review_all(holdout: Holdout, recipe: Recipe, sides: Sides, where: str) -> tu
 
 
 class _More:
-    """What needs the models themselves: their answers to disturbed rows, and to the walks of explanations."""
+    """What needs the models themselves: their answers to disturbed rows, and to the probes of explanations."""
 
     def __init__(self, holdout: Holdout, recipe: Recipe, sides: Sides) -> None:
         self._holdout = holdout
@@ -190,18 +190,19 @@ class _More:
 
     @cached_property
     def _asked(self) -> list[list[Arrays | None]]:
-        """What both answer to each disturbance, and to the walks at the end; None where the runtime refuses."""
+        """What both answer to each disturbance, and to the probes at the end; None where the runtime refuses."""
         explained = self._holdout.explained
         pieces = [item.inputs for item in self._disturbances]
-        pieces += [explained.walks.inputs] if explained else []
+        pieces += [explained.probes.inputs] if explained else []
         return [_answers(ask, pieces) for ask in self._asks if ask is not None] if pieces else []
 
     def robustness(self, question: Question) -> tuple[Robustness, ...]:
-        """What each disturbance does to a task of one number a row."""
-        if question.kind == "multiclass" or None in self._asks or not self._disturbances:
+        """What each disturbance does to a task."""
+        if None in self._asks or not self._disturbances:
             return ()
         answers = [
-            [None if got is None else _flat(got[question.output]) for got in of_model] for of_model in self._asked
+            [None if got is None else _numbers(got[question.output], question) for got in of_model]
+            for of_model in self._asked
         ]
         undisturbed = answers[0][0], answers[1][0]
         if undisturbed[0] is None or undisturbed[1] is None:
@@ -215,28 +216,32 @@ class _More:
                     item.name,
                     (undisturbed[0], undisturbed[1]),
                     pair,
-                    link=question.link,
-                    cutoff=question.cutoff if question.kind == "binary" else None,
+                    question.decision,
                     note=f"the runtime refused these rows: {', '.join(refused)}" if refused else "",
                 )
             )
         return tuple(found)
 
     def explanations(self, question: Question) -> tuple[Explanation, ...]:
-        """Attributions of both, where the recipe asks for them and the task has one number a row."""
+        """Attributions of both, where the recipe asks for them; of several classes, of the one the baseline takes."""
         recipe, explained = self._recipe, self._holdout.explained
-        if recipe.explain is None or explained is None or None in self._asks or question.kind == "multiclass":
+        if recipe.explain is None or explained is None or None in self._asks:
             return ()
         got = [of_model[-1] for of_model in self._asked]
         if got[0] is None or got[1] is None:
             return ()
-        values = [attributions(_flat(each[question.output]), explained.walks) for each in (got[0], got[1])]
+        outputs = [_numbers(each[question.output], question) for each in (got[0], got[1])]
+        if question.kind == "multiclass":
+            taken = np.asarray(self._answers[0][question.output])[explained.rows].argmax(axis=1)
+            of_probes = np.repeat(taken, len(outputs[0]) // len(taken))
+            outputs = [each[np.arange(len(each)), of_probes] for each in outputs]
+        values = [explained.probes.attributions(each) for each in outputs]
         favourable = 0 if recipe.evaluate.favourable == "negative" else 1
         declined = np.zeros(explained.rows.size, dtype=np.bool_)
         if question.kind == "binary":
             decided = [
-                decide_rows(outputs[question.output][explained.rows], question.decision, "explain")
-                for outputs in self._answers
+                decide_rows(answers[question.output][explained.rows], question.decision, "explain")
+                for answers in self._answers
             ]
             declined = np.logical_and(*(np.asarray(each) != favourable for each in decided))
         return (
@@ -249,6 +254,7 @@ class _More:
                 top_k=recipe.explain.top_k,
                 background_rows=recipe.explain.background,
                 level=LEVEL,
+                method=explained.probes.method,
             ),
         )
 
@@ -303,8 +309,10 @@ def _digest(inputs: Arrays) -> str:
     return hashed.hexdigest()
 
 
-def _flat(outputs: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.asarray(outputs, dtype=np.float64).reshape(outputs.shape[0], -1)[:, 0]
+def _numbers(outputs: NDArray[np.generic], question: Question) -> NDArray[np.float64]:
+    """Raw outputs as `[rows, classes]` of a multi-class task, else as `[rows]`."""
+    values = np.asarray(outputs, dtype=np.float64)
+    return values if question.kind == "multiclass" else values.reshape(values.shape[0], -1)[:, 0]
 
 
 @functools.cache

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress.evaluate.explain import Feature, attributions, compare_attributions, make_walks, reason_codes
+from compress.evaluate.explain import compare_attributions, make_walks, reason_codes
+from compress.evaluate.probes import Feature
 
 WEIGHTS = np.array([2.0, -1.0, 0.5, 0.0])
 FEATURES = [Feature(f"f{index}", "x", index) for index in range(4)]
@@ -16,7 +17,7 @@ def rows(count, seed=0):
 def test_a_linear_model_gets_its_closed_form():
     x, background = rows(12), np.full((1, 4), 0.25)
     walks = make_walks({"x": x}, {"x": background}, FEATURES, walks=2, seed=0)
-    found = attributions(walks.inputs["x"] @ WEIGHTS + 3, walks)
+    found = walks.attributions(walks.inputs["x"] @ WEIGHTS + 3)
     assert found == pytest.approx((x - background) * WEIGHTS)
 
 
@@ -27,20 +28,22 @@ def test_attributions_add_up_to_what_the_output_moved_by():
         return np.tanh(values[:, 0] * values[:, 1]) + values[:, 2] ** 2 - values[:, 3]
 
     walks = make_walks({"x": x}, {"x": background}, FEATURES, walks=3, seed=1)
-    found = attributions(model(walks.inputs["x"]), walks)
+    found = walks.attributions(model(walks.inputs["x"]))
     assert found.sum(axis=1) == pytest.approx(model(x) - model(background))
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_an_interaction_is_shared_as_shap_shares_it():
-    shap = pytest.importorskip("shap")
+    import shap
+
     x, background = rows(6), rows(1, 7)
 
     def model(values):
         return values[:, 0] * values[:, 1] + values[:, 2]
 
     walks = make_walks({"x": x}, {"x": background}, FEATURES, walks=400, seed=0)
-    found = attributions(model(walks.inputs["x"]), walks)
+    found = walks.attributions(model(walks.inputs["x"]))
     exact = shap.ExactExplainer(model, shap.maskers.Independent(background))(x).values
     # Interactions of two features are exact for any number of walks: forth and back together are their mean.
     assert found == pytest.approx(exact, abs=1e-9)
@@ -52,7 +55,7 @@ def test_inputs_of_one_number_are_features_too():
     features = [Feature("age", "age", None), Feature("a", "x", 0), Feature("b", "x", 1)]
     walks = make_walks(given, background, features, walks=1, seed=0)
     outputs = 0.1 * walks.inputs["age"] + walks.inputs["x"] @ np.array([1.0, -1.0])
-    assert attributions(outputs, walks) == pytest.approx(np.array([[-1.0, 1.0, -2.0], [1.0, 3.0, -4.0]]))
+    assert walks.attributions(outputs) == pytest.approx(np.array([[-1.0, 1.0, -2.0], [1.0, 3.0, -4.0]]))
 
 
 def compared(baseline, candidate, **changes):
@@ -62,6 +65,7 @@ def compared(baseline, candidate, **changes):
         "top_k": 2,
         "background_rows": 1,
         "level": 0.95,
+        "method": "by hand",
     }
     return compare_attributions(baseline, candidate, FEATURES, **{**arguments, **changes})
 

@@ -95,9 +95,9 @@ def test_many_rows_are_gathered_and_say_the_same():
     assert gathered.rows.sum() == labels.size
     assert gathered.rows @ gathered.baseline == pytest.approx(scores.sum())
     assert gathered.rows @ gathered.labels == labels.sum()
-    of_cells = figure(compare_calibration(labels, scores, after, **OPTIONS), "ece")
+    of_cells = figure(compare_calibration(labels, scores, after, **OPTIONS), "reliability")
     half = (of_cells.interval.high - of_cells.interval.low) / 2
     found = reliability._replicates(single, 10, 300, 0)
-    of_rows = np.quantile(found[1][:, 0] - found[0][:, 0], [0.025, 0.975])
+    of_rows = np.quantile(found[1][:, 1] - found[0][:, 1], [0.025, 0.975])
     assert half == pytest.approx((of_rows[1] - of_rows[0]) / 2, rel=0.25)
     assert of_cells.interval.method == BY_CELLS

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compress.evaluate.decisions import Decision
 from compress.evaluate.robustness import compare_disturbed, disturb
 
 
@@ -35,9 +36,12 @@ def test_rows_of_ids_alone_are_not_disturbed():
     assert disturb({"ids": inputs()["ids"]}, noise=0.1, seed=0) == ()
 
 
-def compared(before, after, base=None):
+BINARY = Decision("binary", "logit", 0.5)
+
+
+def compared(before, after, base=None, decision=BINARY):
     base = np.linspace(-2, 2, 5) if base is None else base
-    return compare_disturbed("noise", (base, base), (before, after), link="logit", cutoff=0.5)
+    return compare_disturbed("noise", (base, base), (before, after), decision)
 
 
 def test_shift_and_decisions_worked_by_hand():
@@ -61,3 +65,17 @@ def test_a_refusal_of_both_is_the_same_answer():
     assert (found.baseline_answers, found.candidate_answers, found.same_answer) == (0, 0, True)
     assert (found.baseline_shift, found.agreement) == (None, None)
     assert not compared(None, np.zeros(5)).same_answer
+
+
+def test_classes_keep_the_largest_and_numbers_decide_nothing():
+    base = np.log([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
+    moved = np.log([[0.3, 0.6, 0.1], [0.1, 0.5, 0.4]])
+    found = compared(base, moved, base, Decision("multiclass", "logit"))
+    # 0.4 and 0.1 of the probability went to another class.
+    assert (found.baseline_shift, found.candidate_shift) == (0, pytest.approx(0.25))
+    assert (found.candidate_kept, found.agreement) == (0.5, 0.5)
+    refused = compared(np.full_like(base, np.nan), moved, base, Decision("multiclass", "logit"))
+    assert (refused.baseline_answers, refused.candidate_answers, refused.same_answer) == (0, 2, False)
+    amount = compared(np.array([1.0, 3.0]), np.array([2.0, 2.0]), np.array([1.0, 2.0]), Decision("regression"))
+    assert (amount.baseline_shift, amount.candidate_shift) == (0.5, 0.5)
+    assert amount.baseline_kept is amount.agreement is None

@@ -14,15 +14,16 @@ from scipy.stats import chisquare, false_discovery_control
 from sklearn.metrics import recall_score, roc_auc_score
 
 from compress.errors import DataError
+from compress.evaluate.answers import ClassAnswers, NumberAnswers
 from compress.evaluate.binary_counts import Counts
 from compress.evaluate.fairness import compare_fairness
 from compress.evaluate.groups import group
+from compress.evaluate.means import mean_figure
 from compress.evaluate.segments import (
     Rows,
     compare_segments,
     general_segments,
     holm,
-    mean_figure,
     pattern_p_value,
     worst_segment,
 )
@@ -235,11 +236,11 @@ def test_segments_of_other_tasks():
     before, after = labels.copy(), labels.copy()
     after[::4] = 2
     groups = group("g", np.arange(200) % 2)
-    found = general_segments(
-        "multiclass", (before == labels, after == labels), before == after, None, [groups], rows_min=10, level=0.95
-    )
+    losses = np.zeros(200), np.where(after == labels, 0.0, 1.0)
+    found = general_segments(ClassAnswers(labels, before, after, *losses, 0.95), [groups], rows_min=10)
     assert [item.figure("top_1").value for item in found] == [0.5, 1.0]
     assert found[0].figure("agreement").value == 0.5
+    assert found[0].figure("log_loss").difference == 0.5
     errors = np.zeros(200), np.where(np.arange(200) % 2, 2.0, 0.0)
-    found = general_segments("regression", None, None, errors, [groups], rows_min=10, level=0.95)
+    found = general_segments(NumberAnswers(labels.astype(float), *errors, 0.95), [groups], rows_min=10)
     assert [item.figure("mae").difference for item in found] == [0.0, 2.0]

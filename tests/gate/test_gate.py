@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,8 +177,28 @@ def test_every_parity_output_has_the_bound():
     verdict = judged(item, min_sqnr_db=20)
     assert verdict.status == "FAIL"
     assert verdict.reason == "gives embedding with 12.0 dB SQNR against model, less than the bound 20.0 dB"
-    assert rule(verdict, "min_sqnr_db scores").status == "PASS"
+    assert rule(verdict, "min_sqnr_db[scores]").status == "PASS"
     assert judged(candidate(metric()), min_sqnr_db=20).status == "INCOMPARABLE"
+
+
+def hidden(difference, low, high, unseen, **changes):
+    return candidate(replace(metric(difference=difference, low=low, high=high, **changes), unseen=unseen))
+
+
+def test_a_loss_on_rows_too_rare_to_be_seen_is_not_ruled_out():
+    verdict = judged(hidden(-0.001, -0.0015, -0.0005, 0.0025))
+    assert verdict.status == "INCONCLUSIVE"
+    # Of the margin 0.002 is left, 0.0025 could hide: a quarter more rows.
+    assert verdict.reason == (
+        "loses 0.0010 AUC (0.0005-0.0015), within the margin 0.003; but 1,000 rows miss a rare loss of 0.0025 one time "
+        "in twenty: about 1,300 rows would tell"
+    )
+    assert judged(hidden(-0.001, -0.0015, -0.0005, 0.0019)).status == "PASS"
+    # A gain leaves room for it.
+    assert judged(hidden(0.01, 0.005, 0.015, 0.0025), auc_margin=0.0).status == "PASS"
+    assert judged(hidden(0.0, 0.0, 0.0, 0.0025), auc_margin=0.0).reason.endswith("no number of rows would tell")
+    # What fails or is not settled anyway says why it does.
+    assert judged(hidden(-0.01, -0.012, -0.008, 0.0025)).status == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -362,6 +383,19 @@ limits = st.builds(
 )
 
 
+def test_the_policy_bounds_costs_on_every_target_beside_its_budgets():
+    item = candidate(metric(), latency=latency(5.0), artifact=artifact(2000), memory=Memory(51_000, 50_000))
+    verdict = judged(item, max_latency_ms=6.0, max_size_bytes=1000, max_memory_bytes=1000)
+    assert {rule.rule: rule.status for rule in verdict.rules if rule.rule.startswith("max_")} == {
+        "max_latency_ms": "PASS",
+        "max_size_bytes": "FAIL",
+        "max_memory_bytes": "PASS",
+    }
+    both = judged(item, Budgets(latency_ms=4.0), max_latency_ms=6.0)
+    assert (rule(both, "latency_ms").status, rule(both, "max_latency_ms").status) == ("FAIL", "PASS")
+    assert rule(judged(item, min_accelerated=0.5), "min_accelerated").status == "INCOMPARABLE"
+
+
 @settings(max_examples=200, deadline=None)
 @given(candidates, policies, limits, st.dictionaries(st.sampled_from(["default", "growth", "age"]), st.floats(0, 1)))
 def test_any_candidate_gets_a_verdict(item, policy, budgets, margins):
@@ -466,11 +500,11 @@ def test_every_place_and_output_has_its_bounds():
     rows = (elsewhere(), elsewhere(place="cortex-a53"), elsewhere(output="other", flips=None))
     names = {item.rule for item in placed(*rows, claimed=("haswell", "cortex-a53")).rules if "parity" in item.rule}
     assert names == {
-        "min_parity_agreement haswell risk",
-        "max_parity_difference haswell risk",
-        "min_parity_agreement cortex-a53 risk",
-        "max_parity_difference cortex-a53 risk",
-        "max_parity_difference haswell other",
+        "min_parity_agreement[haswell risk]",
+        "max_parity_difference[haswell risk]",
+        "min_parity_agreement[cortex-a53 risk]",
+        "max_parity_difference[cortex-a53 risk]",
+        "max_parity_difference[haswell other]",
     }
 
 

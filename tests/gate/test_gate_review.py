@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compress.evaluate.explain import Feature, compare_attributions
+from compress.evaluate.explain import compare_attributions
 from compress.evaluate.groups import group
+from compress.evaluate.probes import Feature
 from compress.evaluate.quality import compare
 from compress.evaluate.review import Asked, review_task
 from compress.evidence import Candidate, Leak
@@ -72,7 +73,7 @@ def test_a_faithful_candidate_passes_every_rule():
         "max_segment_approval_change",
         "max_segment_tpr_loss",
         "max_fairness_change",
-        "four_fifths age",
+        "four_fifths[age]",
     }
 
 
@@ -120,7 +121,14 @@ def test_swapped_reason_codes_are_found_where_scores_are_equal():
     features = [Feature(name, "x", index) for index, name in enumerate(("income", "debt", "age", "late", "limit"))]
     told = random.normal(0, 1, (200, 5)) * [3, 2, 1, 0.5, 0.2]
     declined = np.ones(200, dtype=bool)
-    arguments = {"towards_decline": 1, "declined": declined, "top_k": 2, "background_rows": 8, "level": 0.95}
+    arguments = {
+        "towards_decline": 1,
+        "declined": declined,
+        "top_k": 2,
+        "background_rows": 8,
+        "level": 0.95,
+        "method": "SHAP",
+    }
     swapped = compare_attributions(told, told[:, ::-1], features, **arguments)
     kept = compare_attributions(told, told * 1.01, features, **arguments)
     for explanation, expected in ((swapped, "FAIL"), (kept, "PASS")):
@@ -153,10 +161,10 @@ def test_adverse_impact_that_the_baseline_has_not_is_new():
     _, age, labels, baseline = people()
     harmed = np.where(age < 30, baseline + 1.4, baseline)
     _, verdict = judged(labels, baseline, harmed, age)
-    assert "four_fifths age" in failed(verdict)
+    assert "four_fifths[age]" in failed(verdict)
     assert "max_fairness_change" in failed(verdict)
     off = replace_policy(four_fifths=False)
-    assert "four_fifths age" not in statuses(judged(labels, baseline, harmed, age, off)[1])
+    assert "four_fifths[age]" not in statuses(judged(labels, baseline, harmed, age, off)[1])
 
 
 def test_too_few_rows_are_inconclusive_and_say_how_many_would_do():
@@ -241,4 +249,4 @@ def test_adverse_impact_that_may_be_chance_is_inconclusive():
         ratio = Figure("demographic_parity_ratio", 0.77, 0.80, -0.03, Interval(-0.1, high, 0.95, "bootstrap"))
         review = Review("", "binary", 180, fairness=(Fairness("sex", ("1", "2"), (ratio,)),))
         verdict = judge(Candidate("int8", reviews=(review,)), GateConfig(), Budgets())
-        assert statuses(verdict)["four_fifths sex"] == expected
+        assert statuses(verdict)["four_fifths[sex]"] == expected

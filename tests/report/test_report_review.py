@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from compress.evaluate.explain import Feature, compare_attributions
+from compress.evaluate.decisions import Decision
+from compress.evaluate.explain import compare_attributions
 from compress.evaluate.groups import group
 from compress.evaluate.periods import period_groups
+from compress.evaluate.probes import Feature
 from compress.evaluate.quality import compare
 from compress.evaluate.review import Asked, review_task
 from compress.evaluate.robustness import compare_disturbed
@@ -50,8 +52,11 @@ def evidence():
         top_k=1,
         background_rows=4,
         level=0.95,
+        method="Shapley values",
     )
-    disturbed = compare_disturbed("noise", (logit, other), (logit, None), link="logit", cutoff=0.5, note="refused")
+    disturbed = compare_disturbed(
+        "noise", (logit, other), (logit, None), Decision("binary", "logit", 0.5), note="refused"
+    )
     review = replace(review, explanations=(explanation,), robustness=(disturbed,), flips_file="flips.csv")
     scores = [1 / (1 + np.exp(-values)) for values in (logit, other)]
     metrics = compare(labels, *scores, cutoff=0.5, resamples=100, seed=0)
@@ -68,6 +73,7 @@ def test_every_part_of_a_review_is_a_table(evidence):
         "Decisions",
         "Score bands",
         "Ranking",
+        "Lift by decile",
         "Calibration",
         "Segments",
         "Fairness",

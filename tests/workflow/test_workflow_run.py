@@ -162,7 +162,7 @@ def test_a_change_of_the_gate_measures_nothing(finished: Project, monkeypatch: p
     outcome = finished.run()
     assert outcome.made == 0
     rules = {rule.rule for rule in finished.evidence().targets[0].verdicts["int8-static"].rules}
-    assert "min_sqnr_db logit" in rules
+    assert "min_sqnr_db[logit]" in rules
     # The times are those of the first day, and so is what disturbed them.
     assert finished.evidence().environment == before.environment
     check_whole(finished.out)

@@ -1,0 +1,91 @@
+"""What two files cost, for `edge-compress evaluate`: measured as a run does, and only where a bound asks for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from compress.bench.conductor import BenchItem, BenchResult, measure
+from compress.errors import RecipeError
+from compress.hosts.local import LocalHost
+from compress.recipe import GateConfig, Recipe
+from compress.target import Budgets, Target, load_target
+from compress.workflow.answered import Answered
+from compress.workflow.arrays import Arrays
+from compress.workflow.progress import Progress
+
+# Bounds of the policy on what a file costs -> the budget of a target that says the same.
+BOUNDS = {
+    "max_latency_ms": "latency_ms",
+    "max_size_bytes": "size_bytes",
+    "max_memory_bytes": "memory_bytes",
+    "min_accelerated": "min_accelerated",
+}
+_TIMED = ("latency_ms", "memory_bytes")
+
+
+def target_of(recipe: Recipe, folder: Path, where: str, runtime: str) -> Target | None:
+    """Returns the recipe's target of a runtime, whose threads and budgets then hold; None where it names none.
+
+    Raises:
+        RecipeError: If it names several with different threads or budgets.
+    """
+    found = [target for target in (load_target(name, folder) for name in recipe.targets) if target.runtime == runtime]
+    if any((target.threads, target.budgets) != (found[0].threads, found[0].budgets) for target in found):
+        raise RecipeError(
+            f"{where}: targets: {', '.join(target.name for target in found)} are all of {runtime}, with other budgets",
+            "say which one counts with --target.",
+        )
+    return found[0] if found else None
+
+
+def stated_bounds(policy: GateConfig, budgets: Budgets) -> tuple[str, ...]:
+    """Returns the names of the bounds on cost that the policy or the target states."""
+    stated = [key for key in BOUNDS if getattr(policy, key) is not None]
+    return (*stated, *(key for key in BOUNDS.values() if getattr(budgets, key) is not None))
+
+
+def measure_costs(
+    sources: Sequence[Answered], recipe: Recipe, target: Target | None, inputs: Arrays, progress: Progress
+) -> Mapping[str, BenchResult]:
+    """Returns latency and memory of the sources that are models, interleaved; nothing where no bound asks for either.
+
+    Args:
+        sources: The baseline first.
+        recipe: How much is measured, and the policy.
+        target: Threads and budgets.
+        inputs: Of the test rows, by the data's names.
+        progress: Told what is happening.
+    """
+    models = [source for source in sources if source.model is not None]
+    stated = stated_bounds(recipe.gate, target.budgets if target else Budgets())
+    if not models or not any(BOUNDS.get(key, key) in _TIMED for key in stated):
+        return {}
+    settings = recipe.measure
+    progress.step(f"measuring latency and memory, {len(models)} files interleaved")
+    # Each file reads its own names and leaves the others.
+    fed = {ours: inputs[name][: settings.batch] for source in models for name, ours in (source.feeds or {}).items()}
+    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
+        rows = Path(folder) / "inputs.npz"
+        np.savez(rows, allow_pickle=False, **fed)
+        return measure(
+            LocalHost(),
+            [
+                BenchItem(item.name, item.model.runtime, item.path, item.model.precision)
+                for item in models
+                if item.model
+            ],
+            rows,
+            threads=target.threads if target else 1,
+            batch=settings.batch,
+            seconds=settings.seconds,
+            pairs=settings.pairs,
+            max_pairs=settings.max_pairs,
+            tolerance=settings.tolerance,
+            seed=recipe.seed,
+            timeout_s=settings.timeout_s,
+            progress=progress.advance,
+        )
