@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import holds
@@ -12,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from tiny_models import answers, built, engine, exported, normal, sqnr_db, target
 from torch import nn
 
+from compress.calibrate import calibrate
 from compress.errors import CompressError, LoweringError
 from compress.model.layers import layers
 from compress.recipe import BUILTIN_SCHEMES, LayerRule
@@ -96,6 +98,44 @@ def test_a_rule_that_matches_nothing_and_rules_that_leave_nothing_are_errors(wor
         workshop.artifact(runtime, "mlp", mixed("int8-static", (["midle"], "float32")))
     with pytest.raises(LoweringError, match="realises nothing: a rule of the scheme leaves it in float32"):
         workshop.artifact(runtime, "mlp", mixed("int8-static", (["*"], "float32")))
+
+
+class Between(nn.Module):
+    """A depthwise convolution and a product, each between others, with one channel far larger than the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.depth = nn.Conv2d(8, 8, 3, groups=8)
+        self.last = nn.Conv2d(8, 4, 1)
+        self.score = nn.Linear(4, 4)
+        self.depth.weight.data[0] *= 500
+        self.last.weight.data[:, 0] /= 500
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x))
+        hidden = torch.relu(self.last(torch.relu(self.depth(hidden))))
+        return self.score(hidden.mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["depth", "last", "score"])
+def test_a_layer_that_is_left_in_float_is_in_float_when_the_file_is_open(name):
+    """ONNX Runtime rounds a float weight behind a DequantizeLinear by itself, with one scale for all channels."""
+    import onnxruntime
+
+    rows = {"x": normal(3, 8, 8)(np.random.default_rng(0), 64)}
+    model = exported(built(Between), rows)
+    scheme = BUILTIN_SCHEMES["int8-static"].model_copy(update={"name": "mine", "exclude": (name,)})
+    file = engine("onnxruntime").quantize(
+        engine("onnxruntime").lower(model), scheme, calibrate(model, [rows]), target("onnxruntime")
+    )
+    found = []
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
+        found.append(sqnr_db(model.run(rows)["output"], session.run(None, rows)[0]))
+    assert found[1] > found[0] - 1.5
 
 
 def test_what_has_no_kernel_is_told(workshop):

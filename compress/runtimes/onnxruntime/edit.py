@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+# What ONNX Runtime rounds by itself behind a DequantizeLinear.
+_ROUNDED = ("Conv", "ConvTranspose", "Gemm")
+
 
 def name_outside(proto: Any, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     """Gives the graph's inputs and outputs their names; inner values that have such a name get another one.
@@ -88,6 +91,52 @@ def keep_float_readers(proto: Any, quantized: Iterable[str], tensors: Iterable[s
         for node in graph.node:
             if node.name not in asked:
                 node.input[:] = [tensor if name == dequantized else name for name in node.input]
+
+
+def keep_float_weights(proto: Any) -> None:
+    """Lets layers that were left in float stay so when the file is opened.
+
+    ONNX Runtime rounds the weight of every float `Conv`, `ConvTranspose` and `Gemm` to int8, with one scale, where it
+    reads a DequantizeLinear with one scale (`WeightBiasQuantization`). One with a scale a channel, all of them equal,
+    gives the same numbers and is left alone.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    held = {item.name: item for item in graph.initializer}
+    dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    made: dict[tuple[str, int], str] = {}
+    known = {*_values(graph)}
+    nodes = []
+    for node in graph.node:
+        source = dequantized.get(node.input[0]) if node.op_type in _ROUNDED and len(node.input) > 1 else None
+        if source is not None and source.input[1] in held and node.input[1] in held:
+            channels = _channels(node, held[node.input[1]])
+            scale = numpy_helper.to_array(held[source.input[1]])
+            if (source.output[0], channels) not in made and scale.size == 1:
+                zero = numpy_helper.to_array(held[source.input[2]])
+                name = _unused(source.output[0], known)
+                for suffix, value in (("scale", scale), ("zero_point", zero)):
+                    spread = value.reshape(1).repeat(channels)
+                    graph.initializer.append(numpy_helper.from_array(spread, f"{name}_{suffix}"))
+                inputs = [source.input[0], f"{name}_scale", f"{name}_zero_point"]
+                nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=name, axis=1))
+                made[source.output[0], channels] = name
+            node.input[0] = made.get((source.output[0], channels), node.input[0])
+        nodes.append(node)
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _channels(node: Any, weight: Any) -> int:
+    """The size of dimension 1 of what a layer reads."""
+    given = {item.name: item.i for item in node.attribute}
+    if node.op_type == "Conv":
+        return int(weight.dims[1]) * int(given.get("group", 1))
+    if node.op_type == "Gemm":
+        return int(weight.dims[1 if given.get("transB") else 0])
+    return int(weight.dims[0])
 
 
 def drop_unread(graph: Any) -> None:

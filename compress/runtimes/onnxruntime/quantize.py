@@ -16,7 +16,13 @@ from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme
 from compress.registry import require
 from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, nothing, outcomes
-from compress.runtimes.onnxruntime.edit import keep_float_readers, separate_weights, serialized, share_transposed
+from compress.runtimes.onnxruntime.edit import (
+    keep_float_readers,
+    keep_float_weights,
+    separate_weights,
+    serialized,
+    share_transposed,
+)
 from compress.runtimes.onnxruntime.flavour import FLAVOURS, Flavour
 from compress.runtimes.onnxruntime.stored import (
     STORED_AS_HALVES,
@@ -223,6 +229,8 @@ def _static(
         quantizer.quantize_model()
     if not flavour.dedicated:
         keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
+    if _opset(quantizer.model.model) >= _CHANNELS_SINCE:
+        keep_float_weights(quantizer.model.model)
     quantizer.model.topological_sort()
     return serialized(quantizer.model.model)
 
@@ -231,10 +239,13 @@ def _with_channels(proto: Any) -> Any:
     """Returns an older model in the first opset whose quantization operators have a scale a channel."""
     import onnx
 
-    opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
-    if opset >= _CHANNELS_SINCE:
+    if _opset(proto) >= _CHANNELS_SINCE:
         return proto
     return onnx.version_converter.convert_version(proto, _CHANNELS_SINCE)
+
+
+def _opset(proto: Any) -> int:
+    return next((int(item.version) for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
 
 
 def _state_types(graph: Any, names: Iterable[str]) -> None:
