@@ -4,10 +4,10 @@
     python benchmarks/quantization.py --tools edge-compress,onnxruntime --cases credit
     python benchmarks/quantization.py --quick                        # few rows and pairs, to try it; writes no table
 
-Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime, with one
-thread, each in turns with the float32 file within a process, by processor time. A tool that does not install or fails stands in the table with its reason. Figures
-are kept in quantization.json, case by case, so that a case can be measured again alone; quantization.md is written
-from them.
+Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime with one thread,
+each in turns with the float32 file within a process, by processor time. A tool that does not install or fails stands in
+the table with its reason. Figures are kept in quantization.json, case by case, so that a case can be measured again
+alone; quantization.md is written from them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from quantization_cases import SOURCES, Case
 from quantization_peers import PEERS, RUNTIME, PeerError, install, quantize
 from quantization_table import render

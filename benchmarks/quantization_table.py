@@ -8,9 +8,10 @@ from typing import Any
 _HEAD = """# int8 files beside those of other tools
 
 Written by `python benchmarks/quantization.py`; ratios are to the float32 file of the same case, below 1 is faster.
-Latency: one row a call, one thread; the ratio compares processor time of calls in turns with the float32 file, over
-several processes, with its 99 % interval. Quality: on test rows, difference to float32 with the paired 95 % interval. Cost: time of calibrating and quantizing, and peak memory above what the tool
-holds once it is imported.
+Latency: one row a call, one thread, median by the wall clock; the ratio compares processor time of calls in turns with
+the float32 file, over several processes, with its 99 % interval. Quality: on test rows, difference to float32 with the
+paired 95 % interval. Cost: time of calibrating and quantizing, and peak memory above what the tool holds once it is
+imported.
 """
 _COLUMNS = ("tool, setting", "latency", "ratio", "quality", "difference", "SQNR", "size", "time", "memory")
 
