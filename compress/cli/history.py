@@ -12,8 +12,7 @@ import click
 if TYPE_CHECKING:
     from compress.store.ledger import Entry
 
-_COLUMNS = ("entry", "when (UTC)", "action", "model", "release", "gate", "ships", "who", "signed", "reason")
-_WHOLE = ("entry", "when (UTC)", "action", "model", "release", "gate")
+_COLUMNS = ("entry", "when (UTC)", "action", "model", "release", "gate", "signed")
 
 
 @click.command("history")
@@ -45,32 +44,36 @@ def command(name: str | None, registry: Path, as_json: bool) -> int:
 
 
 def _print(entries: list[Entry], in_force: set[int]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """A line an entry, and below it what may be long: columns of names and reasons are unreadable where it is narrow."""
     from compress.report.text import plain
 
     if not entries:
         click.echo("nothing was approved yet")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
-    for entry in entries:
-        ships = "\n".join(f"{target} {item.scheme}" for target, item in entry.targets.items())
-        reason = "; ".join(text for text in (entry.reason, entry.override and f"override: {entry.override}") if text)
-        cells = (
-            f"{'*' if entry.sequence in in_force else ' '} {entry.sequence}",
-            entry.when[:16].replace("T", " "),
-            entry.action,
-            entry.model,
-            str(entry.release),
-            entry.status,
-            ships,
-            entry.who,
-            "yes" if entry.signed else "no",
-            reason or "-",
-        )
-        table.add_row(*(Text("\n".join(plain(line) for line in cell.split("\n"))) for cell in cells))
-    Console().print(table)
+    rows = [_COLUMNS, *(_cells(entry, entry.sequence in in_force) for entry in entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    click.echo(lines[0])
+    for entry, line in zip(entries, lines[1:], strict=True):
+        click.echo(plain(line))
+        ships = ", ".join(f"{target} {item.scheme}" for target, item in entry.targets.items())
+        for name, text in (
+            ("ships", ships),
+            ("by", entry.who),
+            ("reason", entry.reason),
+            ("override", entry.override),
+        ):
+            if text:
+                click.echo(f"         {name}: {plain(text)}")
+
+
+def _cells(entry: Entry, is_in_force: bool) -> tuple[str, ...]:
+    return (
+        f"{'*' if is_in_force else ' '} {entry.sequence}",
+        entry.when[:16].replace("T", " "),
+        entry.action,
+        entry.model,
+        str(entry.release),
+        entry.status,
+        "yes" if entry.signed else "no",
+    )
