@@ -130,11 +130,15 @@ def test_patterns_choose_groups_and_the_others_say_why_not():
     assert reasons["down.weight[0]"] == "matched by no include pattern"
 
 
-def test_heads_go_as_a_whole():
-    result = pruned(model_of("fused-chunk"), ratio=0.5, round_to=1)
+@pytest.mark.parametrize(
+    ("name", "heads", "inside"),
+    [("fused-chunk", "qkv.weight[0.0]", "qkv.weight[0.1]"), ("fused-view", "qkv.weight[0.1]", "qkv.weight[0.2]")],
+)
+def test_heads_go_as_a_whole(name, heads, inside):
+    result = pruned(model_of(name), ratio=0.5, round_to=1)
     reasons = {skip.where: skip.reason for skip in result.skipped}
-    assert reasons["qkv.weight[0.1]"] == "inside a head: heads go as a whole"
-    assert any(change.where == "qkv.weight[0.0]" and change.what.startswith("4 -> 2") for change in result.changed)
+    assert reasons[inside] == "inside a head: heads go as a whole"
+    assert any(change.where == heads and change.what.startswith("4 -> 2") for change in result.changed)
 
 
 def test_what_counts_least_goes():

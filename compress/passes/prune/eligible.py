@@ -44,7 +44,7 @@ def eligible(analysis: Analysis, options: Options) -> Eligible:
     chosen: list[Group] = []
     skipped: list[Skip] = []
     ratios: dict[str, float] = {}
-    outer = {(member.parameter, member.dimension) for group in analysis.prunable for member in group.members[:1]}
+    inner = analysis.inner
     for group in analysis.groups:
         names = {_layer(member.parameter) for member in group.members}
         excluded = _matching(names, options.exclude)
@@ -55,7 +55,7 @@ def eligible(analysis: Analysis, options: Options) -> Eligible:
             skipped.append(Skip(group.name, f"excluded by {excluded[0]!r}"))
         elif not _matching(names, options.include):
             skipped.append(Skip(group.name, "matched by no include pattern"))
-        elif _is_inside(group) and (group.members[0].parameter, group.members[0].dimension) in outer:
+        elif group.name in inner:
             skipped.append(Skip(group.name, "inside a head: heads go as a whole"))
         elif fixed and options.ratios[fixed[-1]] == 0:
             skipped.append(Skip(group.name, f"ratios: {fixed[-1]!r} is 0"))
@@ -66,13 +66,6 @@ def eligible(analysis: Analysis, options: Options) -> Eligible:
             if fixed:
                 ratios[group.name] = options.ratios[fixed[-1]]
     return Eligible(tuple(chosen), ratios, tuple(skipped))
-
-
-def _is_inside(group: Group) -> bool:
-    """Whether the group is the inner part of a dimension that is a product, as the channels of a head are."""
-    part = group.name.rpartition("[")[2].rstrip("]").partition(".")[2]
-    first = group.members[0].dim
-    return bool(part) and int(part) > 0 and len(first) == 1
 
 
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> Sequence[str]:
