@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from prune_cases import TEXT
 from prune_kit import exported
-from test_prune_huggingface import INPUTS, Named, bert, distilbert
+from prune_token_models import bert, distilbert
 
 from compress.passes.base import Context, run_pass
 from compress.passes.distill.options import DistillOptions
@@ -18,7 +19,7 @@ pytest.importorskip("transformers")
 @pytest.mark.parametrize("make", [bert, distilbert])
 @pytest.mark.filterwarnings("ignore")
 def test_blocks_and_masks_are_found_and_a_student_without_a_layer_is_paired(make):
-    teacher = exported(Named(make()), **INPUTS)
+    teacher = exported(make(), **TEXT)
     states = hidden_states(teacher)
     assert [point.shape for point in states] == [(8, 32), (8, 32)]
     assert all("layer_norm" in point.node for point in states)

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from prune_cases import CASES, IMAGE, SEQUENCE, TEXT
 from prune_kit import exported, rows
+from prune_token_models import bert, distilbert
 from rows_kit import check_like_any_other, dataset
-from test_prune_proof import CASES, IMAGE, SEQUENCE
 from torch import nn
 from torch.nn import functional as F
 
@@ -367,11 +368,9 @@ def test_what_comes_out_is_a_model_like_any_other(kind, tmp_path):
 
 def test_hugging_face_layers_equal_a_smaller_module():
     pytest.importorskip("transformers")
-    from test_prune_huggingface import INPUTS, Named, bert, distilbert
-
     for make, path in ((bert, "inner.bert.encoder.layer"), (distilbert, "inner.distilbert.transformer.layer")):
-        module = Named(make())
-        model = exported(module, **INPUTS)
+        module = make()
+        model = exported(module, **TEXT)
         assert [layer.name for layer in found_in(model)[0]] == [f"{path}.0", f"{path}.1"]
         result = dropped(model, keep=[1])
         del module.get_submodule(path)[0]

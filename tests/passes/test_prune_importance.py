@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from prune_cases import CASES
 from prune_doubles import Rows
 from prune_kit import exported
-from test_prune_proof import CASES
 from torch import nn
 
 from compress.errors import DataError, ModelError, PassError

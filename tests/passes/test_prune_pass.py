@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from prune_cases import CASES
 from prune_kit import ROWS, exported, rows
-from test_prune_proof import CASES
 from torch import nn
 
 from compress.errors import PassError, RecipeError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from prune_cases import CASES
 from prune_doubles import CountingMeter, Rows
 from prune_kit import exported
-from test_prune_proof import CASES
 from torch import nn
 
 from compress.errors import PassError, RecipeError
