@@ -124,3 +124,27 @@ def test_other_columns_than_the_file_takes_are_refused(project):
     with pytest.raises((ModelError, RecipeError), match=r"\[batch, 6\], the data gives \[batch, 5\]"):
         project.run()
     assert not project.out.exists()
+
+
+@pytest.mark.usefixtures("canned_latency")
+def test_every_method_of_calibration_works_on_a_file(project):
+    """A worker a batch gives whole values, from which the histogram is made here."""
+    write(project.folder)
+    found = {}
+    for method in ("min-max", "percentile"):
+        as_file(
+            project,
+            schemes=["float32", "int8-static"],
+            calibration={"method": method, "percentile": 95.0, "rows": 60, "batch": 25},
+            repair={"enabled": True, "budget_s": 1e-9},
+        )
+        project.run()
+        (target,) = project.evidence().targets
+        static = target.candidates[1]
+        assert not static.error
+        (said,) = [note for note in static.artifact.notes if "ranges:" in note]
+        assert f"ranges: {method}" in said
+        assert "over 60 rows, in ONNX Runtime (60 of" in said
+        found[method] = static.parity[0].sqnr_db
+    # Five of a hundred numbers are clipped.
+    assert found["min-max"] > found["percentile"] > 5
