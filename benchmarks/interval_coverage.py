@@ -56,6 +56,7 @@ GAINS = {
     "approval_rate",
     "precision",
     "recall",
+    "f1",
 }
 
 

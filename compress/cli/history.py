@@ -44,7 +44,7 @@ def command(name: str | None, registry: Path, as_json: bool) -> int:
 
 
 def _print(entries: list[Entry], in_force: set[int]) -> None:
-    """A line an entry, and below it what may be long: columns of names and reasons are unreadable where narrow."""
+    """A line an entry, below it what may be long: columns of names and reasons cannot be read where it is narrow."""
     from compress.report.text import plain
 
     if not entries:

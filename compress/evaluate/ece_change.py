@@ -1,8 +1,8 @@
 """The interval of a change of expected calibration error, of two models on the same rows.
 
 The error is a sum of absolute values over bins, and what it is made of is noisy: where a model is well calibrated it is
-overstated, by more than a candidate's shift may be. A bootstrap repeats that, and a shift of the very size of the bound
-would pass nearly always. But both models face the same labels. In a bin let `rho` be the baseline's true gap, known
+overstated, by more than a candidate's shift may be. A bootstrap repeats that, and lets a shift of the very size of the
+bound pass. But both models face the same labels. In a bin let `rho` be the baseline's true gap, known
 but for the labels' noise, and `delta` what the candidate takes from it, known nearly exactly. The change is
 `|rho - delta| - |rho|`, at most `|delta|`, and the bad end of the interval is its largest value over all `rho` that the
 labels allow. A candidate with nearly the baseline's scores thus has a short interval, however few the labels.
