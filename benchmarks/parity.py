@@ -152,7 +152,7 @@ python benchmarks/parity.py --rows {count}{chosen} --write benchmarks/parity.md
 Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test
 rows that are decided otherwise. "Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared
 with the graph that the file was made from; every other column is the same file on the same rows, one a call, compared
-with its answers here. Processors are emulated ({emulator.partition("(")[2].rstrip(")")}); {packages}.
+with its answers here. Processors are emulated ({emulator[emulator.index("(") + 1 : -1]}); {packages}.
 A file that is the same for any processor and for those with a dot product stands once.
 
 {table((*HEADINGS, *processors), rows)}
