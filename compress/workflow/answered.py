@@ -20,8 +20,6 @@ from compress.workflow.files import ModelFile, open_files
 from compress.workflow.review import Ask
 from compress.workflow.score_file import is_score_file, read_scores
 
-_BATCH = 256
-
 
 @dataclass(frozen=True)
 class Answered:
@@ -91,7 +89,7 @@ def answer(
         fed = {feeds[name]: array for name, array in given.items() if name in feeds}
         return run_outputs(LocalHost(), model.runtime, path, fed, threads=threads, batch=batch, timeout_s=timeout_s)
 
-    outputs = run(inputs, _BATCH)
+    outputs = run(inputs, recipe.measure.batch)
     found = {name: outputs[_output(name, config, outputs, path)] for name, config in recipe.questions.items()}
     return Answered(str(path), path, found, model, lambda given: run(given, 1), feeds, opened.placement)
 

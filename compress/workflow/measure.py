@@ -168,8 +168,12 @@ def _artifact(item: Built, site: Site, *notes: str) -> ArtifactInfo | None:
 
 
 def score(item: Built, site: Site) -> Arrays:
-    """What the artifact answers on the test rows, in its own runtime, in a worker."""
-    step = site.key("outputs", artifact=item.sha, rows=site.holdout.fingerprint)
+    """What the artifact answers on the test rows, in its own runtime, in a worker.
+
+    As many rows a call as a device gives: a dynamic range is that of all rows of a call.
+    """
+    batch = site.plan.recipe.measure.batch
+    step = site.key("outputs", artifact=item.sha, rows=site.holdout.fingerprint, batch=batch)
     kept = kept_arrays(site.cache, step)
     if kept is not None:
         return kept
@@ -179,7 +183,7 @@ def score(item: Built, site: Site) -> Arrays:
         site.cache.path(item.sha),
         site.holdout.inputs,
         threads=site.target.threads,
-        batch=256,
+        batch=batch,
         timeout_s=site.timeout_s,
     )
     keep_arrays(site.cache, step, outputs)

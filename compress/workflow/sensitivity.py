@@ -26,7 +26,6 @@ from compress.workflow.measure import Arrays
 
 # Rounds and timed seconds of a layer: enough for an order, and there are many layers.
 _PAIRS, _SECONDS = 5, 0.05
-_BATCH = 256
 
 
 def find_sensitivity(attempts: Attempts, trial: Trial, settings: SensitivityConfig) -> Sensitivity:
@@ -197,7 +196,7 @@ def _ask(attempts: Attempts, sha: str, rows: Arrays) -> Arrays:
         site.cache.path(sha),
         rows,
         threads=site.target.threads,
-        batch=_BATCH,
+        batch=site.plan.recipe.measure.batch,
         timeout_s=site.timeout_s,
     )
 
