@@ -52,12 +52,13 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Takes the folder for one run.
+        """Takes the folder for one run. One that fails before any step is finished leaves no new folder behind.
 
         Raises:
             StoreError: If it belongs to another recipe, holds foreign files, cannot be written, or is in use.
         """
         self._check_owner()
+        new = not self.folder.exists()
         with stated(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -70,6 +71,10 @@ class OutputFolder:
             write_atomic(self.folder / _MARK, json.dumps({"schema": 1, "owner": self.owner}).encode())
             self._sweep()
             yield
+        except BaseException:
+            if new and not any(path.is_file() for path in self.cache.folder.rglob("*")):
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         finally:
             os.close(lock)
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import glob
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compress.calibrate import Method
+from compress.calibrate import Method, Ranges
 from compress.errors import LoweringError
 from compress.evidence import Candidate, StepInfo, from_json, to_json
 from compress.gate import judge
 from compress.model.core import Model
-from compress.passes.base import Context
+from compress.model.onnx_file import OnnxFile
+from compress.passes.base import Context, run_pass
 from compress.recipe import GateConfig, QuantScheme
 from compress.runtimes.base import Lowered
 from compress.search.choose import loss
 from compress.search.ladder import Score, Trial
 from compress.store.cache import digest
 from compress.target import Budgets
-from compress.workflow.build import Built, Models, apply_pass, find_ranges, lower_float, quantize
+from compress.workflow.build import Built, Models, find_ranges, lower_float, quantize
 from compress.workflow.measure import Arrays, Site, judge_quality, score
+from compress.workflow.passes import step_info, without_test_rows
 from compress.workflow.progress import Progress
 from compress.workflow.review import review_candidate
 
@@ -51,6 +54,7 @@ class Attempts:
     progress: Progress
     answers: dict[str, Arrays] = field(default_factory=dict)
     _conditioned: dict[tuple[Any, ...], tuple[Model, tuple[StepInfo, ...]]] = field(default_factory=dict)
+    _learned: dict[tuple[Any, ...], Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     _made: dict[Trial, tuple[Built, tuple[StepInfo, ...]]] = field(default_factory=dict)
 
     def __call__(self, trial: Trial) -> Score:
@@ -110,7 +114,7 @@ class Attempts:
             if scheme.needs_ranges:
                 method = self.method(trial)
                 found = find_ranges(model, lowered, dataset, self.label, plan, cache, self.progress, method)
-                ranges = self.models.learned(model, found)
+                ranges = self.learned(trial, model, found)
             made = quantize(lowered, scheme, ranges, self.site.target, cache, self.progress)
             self._made[trial] = (self._built(made), steps)
         return self._made[trial]
@@ -145,10 +149,29 @@ class Attempts:
             model, steps = self.condition(replace(trial, passes=trial.passes[:-1]))
             kind, options = trial.passes[-1]
             self.progress.step(f"{self.site.target.name}: {self.scheme.name}: {kind}")
-            context = Context(seed=self.site.plan.recipe.seed, options=dict(options))
-            model, step = apply_pass(kind, model, self.models.dataset, context, False)
-            self._conditioned[trial.passes] = (model, (*steps, step))
+            result = run_pass(kind, model, without_test_rows(self.models.dataset), self._context(dict(options)))
+            self._learned[trial.passes] = result.ranges
+            self._conditioned[trial.passes] = (result.model, (*steps, step_info(kind, model, result)))
         return self._conditioned[trial.passes]
+
+    def learned(self, trial: Trial, model: Model | OnnxFile, calibrated: Ranges) -> Ranges:
+        """Returns the ranges of a trial's Model with those that its last pass, or the recipe's passes, found."""
+        if self._learned.get(trial.passes):
+            return calibrated.learned(self._learned[trial.passes])
+        return self.models.learned(model, calibrated)
+
+    def _context(self, options: dict[str, Any]) -> Context:
+        plan, original = self.site.plan, self.models.original
+        return Context(
+            seed=plan.recipe.seed,
+            options=options,
+            where="repair",
+            folder=plan.folder,
+            tasks=self.site.holdout.tasks,
+            original=original if isinstance(original, Model) else None,
+            schemes={self.scheme.name: self.scheme},
+            targets=(self.site.target,),
+        )
 
 
 def without_layers(scheme: QuantScheme, names: tuple[str, ...]) -> QuantScheme:

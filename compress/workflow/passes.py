@@ -57,8 +57,7 @@ def run_passes(
         PassError: If a pass fails, or changes nothing.
         RecipeError: If a pass changes a graph whose ranges an earlier one found.
     """
-    # Test rows measure and decide nothing: a pass cannot even ask for them.
-    data = replace(dataset, splits={name: rows for name, rows in dataset.splits.items() if name != "test"})
+    data = without_test_rows(dataset)
     model, steps = source, []
     ranges: Mapping[str, tuple[float, float]] = {}
     for index, config in enumerate(plan.recipe.passes):
@@ -75,6 +74,11 @@ def run_passes(
         steps.append(step_info(config.kind, model, result))
         model = result.model
     return Passed(model, tuple(steps), ranges)
+
+
+def without_test_rows(dataset: Dataset) -> Dataset:
+    """Returns what a pass may see: test rows measure and decide nothing, so it cannot even ask for them."""
+    return replace(dataset, splits={name: rows for name, rows in dataset.splits.items() if name != "test"})
 
 
 def step_info(kind: str, before: Model, result: PassResult) -> StepInfo:

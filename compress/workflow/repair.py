@@ -10,9 +10,8 @@ from compress.errors import CompressError, StoreError
 from compress.evidence import LayerOutcome, Repair, Sensitivity
 from compress.hosts import open_host
 from compress.model.core import Model
-from compress.passes.base import PASSES
 from compress.processors import adds_in_16_bits
-from compress.recipe import CalibrationMethod
+from compress.recipe import CalibrationMethod, QuantScheme
 from compress.search.ladder import Ladder, Score, Trial
 from compress.search.sensitivity import back_to_float
 from compress.store.cache import Cache
@@ -138,7 +137,7 @@ def _climb(ladder: Ladder, attempts: Attempts, sensitivities: list[Sensitivity])
     if not ladder.done and not ladder.spent:
         _fewest(ladder, attempts, sensitivities)
     if not ladder.done:
-        _train(ladder)
+        _train(ladder, attempts.scheme)
 
 
 def _methods(attempts: Attempts) -> Iterator[Change]:
@@ -196,12 +195,12 @@ def _fewest(ladder: Ladder, attempts: Attempts, sensitivities: list[Sensitivity]
     ladder.fewest(rung, back_to_float(sensitivities[0].layers), most)
 
 
-def _train(ladder: Ladder) -> None:
-    """Quantization-aware training, where a pass of that name is registered."""
-    if "qat" in PASSES.names():
-        ladder.try_each("training", [("qat", lambda best: best.with_pass("qat"))])
+def _train(ladder: Ladder, scheme: QuantScheme) -> None:
+    """Quantization-aware training, where there are ranges to learn."""
+    if scheme.activations == "static":
+        ladder.try_each("training", [("qat", lambda best: best.with_pass("qat", scheme=scheme.name))])
     else:
-        ladder.skip("training", "qat", "no pass of this name is installed")
+        ladder.skip("training", "qat", f"{scheme.name} has no ranges to learn")
 
 
 def _bits(attempts: Attempts) -> int:

@@ -114,7 +114,7 @@ def _file(attempts: Attempts, trial: Trial, scheme: QuantScheme) -> str:
             attempts.progress,
             attempts.method(trial),
         )
-        ranges = attempts.models.learned(model, found)
+        ranges = attempts.learned(trial, model, found)
     made = quantize(lowered, scheme, ranges, site.target, site.cache, attempts.progress)
     return hashlib.sha256(made.data).hexdigest()
 

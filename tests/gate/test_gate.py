@@ -533,4 +533,4 @@ def test_bounds_elsewhere_can_be_moved_and_switched_off():
 def test_answers_elsewhere_are_not_the_distance_from_the_graph():
     verdict = placed(elsewhere(), min_sqnr_db=35)
     assert verdict.status == "PASS"
-    assert [item.rule for item in verdict.rules if item.rule.startswith("min_sqnr_db")] == ["min_sqnr_db risk"]
+    assert [item.rule for item in verdict.rules if item.rule.startswith("min_sqnr_db")] == ["min_sqnr_db[risk]"]

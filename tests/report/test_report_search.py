@@ -29,7 +29,7 @@ REPAIR = Repair(
         RepairStep("calibration", "mse", "FAIL", 0.0004, 16.9, True, "decides 96.37 % of the rows alike", 41.25),
         RepairStep("conditioning", "smooth", None, None, None, False, "the pass 'smooth' changed nothing", 3.0),
         RepairStep("layers back to float", "1 layer back to float: head", "PASS", -0.0001, None, True, "", 12.0),
-        RepairStep("training", "qat", None, None, None, False, "no pass of this name is installed", 0.0),
+        RepairStep("training", "qat", None, None, None, False, "int8-dynamic has no ranges to learn", 0.0),
     ),
     outcome="repaired: calibration by mse, 1 layer in float; before: loses too much",
     left_float=("head",),
@@ -61,7 +61,7 @@ def test_rows_hold_every_figure():
         ("calibration", "mse", "FAIL", "0.0004", "16.9 dB", "yes", "41.2", "decides 96.37 % of the rows alike"),
         ("conditioning", "smooth", "not tried", "-", "-", "no", "3.0", "the pass 'smooth' changed nothing"),
         ("layers back to float", "1 layer back to float: head", "PASS", "-0.0001", "equal", "yes", "12.0", "-"),
-        ("training", "qat", "not tried", "-", "-", "no", "-", "no pass of this name is installed"),
+        ("training", "qat", "not tried", "-", "-", "no", "-", "int8-dynamic has no ranges to learn"),
     ]
 
 

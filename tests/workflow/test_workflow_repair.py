@@ -10,8 +10,8 @@ from compress.workflow.attempts import Attempts
 
 pytestmark = pytest.mark.usefixtures("canned_latency")
 
-# No integer file is that close: the ladder must go on until layers are back in float, or give up.
-STRICT = {"min_sqnr_db": 50.0}
+# The validation split has 78 rows: a rare loss up to 0.08 could lie among rows that it does not hold.
+FEW_ROWS = {"auc_margin": 0.1}
 
 
 def only(evidence):
@@ -22,7 +22,7 @@ def only(evidence):
 def test_a_scheme_that_fails_is_repaired_and_measured_on_the_test_rows(project):
     project.change(
         schemes=["float32", "int8-static"],
-        gate={**STRICT, "min_sqnr_db": 44.0},
+        gate={**FEW_ROWS, "min_sqnr_db": 44.0},
         repair={"enabled": True, "max_float": 0.7},
         sensitivity={"rows": 60, "timed": 2},
     ).run()
@@ -79,13 +79,13 @@ def test_what_cannot_be_repaired_is_given_up_and_said_so(project):
     assert "less than the bound 130.0 dB" in repair.outcome
     reasons = {step.rung: step.reason for step in repair.steps if step.status is None}
     assert reasons["calibration"] == "int8-dynamic needs no ranges"
-    assert reasons["training"] == "no pass of this name is installed"
+    assert reasons["training"] == "int8-dynamic has no ranges to learn"
     assert any(step.tried == "smooth" and "changed nothing" in step.reason for step in repair.steps)
     assert target.choice.scheme == "float32"
 
 
 def test_a_scheme_that_passes_is_left_alone(project):
-    project.change(repair={"enabled": True}).run()
+    project.change(gate=FEW_ROWS, repair={"enabled": True}).run()
     assert only(project.evidence()).repairs == ()
     assert "### Repair" not in (project.out / "report.md").read_text()
 
