@@ -7,7 +7,6 @@ from pathlib import Path
 
 from compress.data.base import Dataset
 from compress.data.files import check_file
-from compress.data.unlabelled import check_alike, without_labels
 from compress.errors import DataError
 from compress.recipe import DataConfig
 
@@ -40,6 +39,9 @@ def load_dataset(
     dataset = _load(config, folder, where=where, seed_label=seed_label, model_folder=model_folder)
     if config.unlabelled is None:
         return dataset
+    # Brings pandas, which is half of the time in which a wrong recipe is answered.
+    from compress.data.unlabelled import check_alike, without_labels
+
     more = without_labels(config, config.unlabelled, folder, where)
     unlabelled = _load(more, folder, where=where, seed_label=None, model_folder=model_folder)
     check_alike(dataset, unlabelled, where)

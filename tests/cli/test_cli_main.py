@@ -208,6 +208,8 @@ def test_an_interrupted_run_leaves_no_worker(project: Project) -> None:
         env=environment(TMPDIR=str(scratch)),
         stderr=subprocess.PIPE,
         text=True,
+        # A suite that runs in the background has a shell that ignores this signal, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     limit = time.monotonic() + 100
     while not _timing(scratch, project.out) and process.poll() is None and time.monotonic() < limit:
