@@ -15,7 +15,7 @@ from compress.passes.base import Change, Context, PassResult, Skip
 from compress.passes.edit import edited, get_parameter, set_parameter
 from compress.passes.moments import Moments
 from compress.passes.spectrum import Spectrum, spectrum
-from compress.passes.weights import SharedWeight, moments_of, shared_weights
+from compress.passes.weights import SharedWeight, chosen_weights, moments_of
 from compress.schema import Strict, validate
 
 _BATCH = 64
@@ -98,13 +98,7 @@ class LowRank:
         for layer in found:
             if not reasons[layer.name] and layer.operator != "linear":
                 reasons[layer.name] = f"{layer.operator} is no linear layer"
-        chosen: list[SharedWeight] = []
-        skipped: list[Skip] = []
-        for weight in shared_weights(module, found):
-            refusals = weight.refusals(reasons)
-            skipped += refusals
-            if not refusals:
-                chosen.append(weight)
+        chosen, skipped = chosen_weights(module, found, reasons)
         moments: dict[str, Moments] = {}
         if data is None:
             skipped.append(Skip("the inputs' variance", "there are no rows, so all inputs count alike"))

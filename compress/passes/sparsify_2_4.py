@@ -16,7 +16,7 @@ from compress.passes.base import Change, Context, PassResult, Skip
 from compress.passes.edit import edited, get_parameter, set_parameter
 from compress.passes.moments import Moments
 from compress.passes.two_four import fits, fitted, is_2_4, mask_2_4
-from compress.passes.weights import CONVOLUTIONS, SharedWeight, moments_of, names_of, shared_weights
+from compress.passes.weights import CONVOLUTIONS, chosen_weights, moments_of, names_of
 from compress.schema import Strict, validate
 
 _BATCH = 64
@@ -65,13 +65,8 @@ class Sparsify24:
         found = layers(model)
         reasons = select(found, options.include, options.exclude, "sparsify_2_4")
         reasons |= {layer.name: _refusal(module, layer) for layer in found if not reasons[layer.name]}
-        chosen: list[SharedWeight] = []
-        skipped = [NO_CPU]
-        for item in shared_weights(module, found):
-            refusals = item.refusals(reasons)
-            skipped += refusals
-            if not refusals:
-                chosen.append(item)
+        chosen, refused = chosen_weights(module, found, reasons)
+        skipped = [NO_CPU, *refused]
         moments: dict[str, Moments] = {}
         if data is not None:
             rows = data.sample("calibration", options.rows, ctx.seed)

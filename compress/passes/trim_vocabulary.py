@@ -21,7 +21,7 @@ from compress.model.layers import layers, select
 from compress.passes.base import Change, Context, PassResult, Skip
 from compress.passes.edit import edited, get_parameter, set_buffer, set_parameter, unused_name
 from compress.passes.lookups import INDEX, fixed_ids, is_mapped, lookups
-from compress.passes.weights import SharedWeight, names_of, shared_weights
+from compress.passes.weights import SharedWeight, chosen_weights, names_of
 from compress.schema import Strict, validate
 
 _ID_BYTES = 4
@@ -104,13 +104,7 @@ class TrimVocabulary:
                 reasons[layer.name] = f"{layer.operator} is no look-up"
             elif not reasons[layer.name] and is_mapped(module, layer):
                 reasons[layer.name] = "its ids are mapped to fewer rows already"
-        chosen: list[SharedWeight] = []
-        skipped: list[Skip] = []
-        for weight in shared_weights(module, found):
-            refusals = weight.refusals(reasons)
-            skipped += refusals
-            if not refusals:
-                chosen.append(weight)
+        chosen, skipped = chosen_weights(module, found, reasons)
         reader, tokens = text_reader(data), set(token_tables(data, model))
         if reader is None and any(isinstance(item, str) for item in options.keep_extra):
             raise PassError("trim_vocabulary.keep_extra names tokens, but the rows are no texts", "name ids instead.")

@@ -71,6 +71,26 @@ def shared_weights(module: GraphModule, found: Sequence[Layer]) -> tuple[SharedW
     return tuple(result)
 
 
+def chosen_weights(
+    module: GraphModule, found: Sequence[Layer], reasons: Mapping[str, str]
+) -> tuple[list[SharedWeight], list[Skip]]:
+    """Returns the weights of which every call is chosen, and a reason for each of the others.
+
+    Args:
+        module: The graph with its weights inside.
+        found: All of its layers.
+        reasons: Layer -> "" where it is chosen, else why not.
+    """
+    chosen: list[SharedWeight] = []
+    skipped: list[Skip] = []
+    for weight in shared_weights(module, found):
+        refusals = weight.refusals(reasons)
+        skipped += refusals
+        if not refusals:
+            chosen.append(weight)
+    return chosen, skipped
+
+
 def names_of(module: GraphModule, name: str) -> list[str]:
     """Returns every name that the graph reads a parameter under."""
     place = _storage(module, name)

@@ -22,7 +22,7 @@ from .session import OperatorTime
 
 _LIBRARY = "libLiteRt.so"
 _CPU = 1
-_READ, _WRITE = 0, 1
+_WRITE = 1
 _MAX_RANK = 8
 # Kinds of events, `LiteRtProfilerEventType`: an operator of the file, and one inside a delegated part.
 OPERATOR, DELEGATED = 2, 8

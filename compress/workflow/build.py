@@ -130,7 +130,8 @@ def build_models(
 
 
 def _fold(model: Model, dataset: Dataset, plan: Plan) -> tuple[Model, StepInfo]:
-    return apply_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), True)
+    result = run_pass("fold_batch_norm", model, dataset, Context(seed=plan.recipe.seed), allow_no_change=True)
+    return result.model, step_info("fold_batch_norm", model, result)
 
 
 def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
@@ -141,12 +142,6 @@ def class_names(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
         return ()
     label = config.label or next(iter(dataset.labels))
     return tuple(dataset.categories.get(columns.get(label, label), ()))
-
-
-def apply_pass(kind: str, model: Model, dataset: Dataset, context: Context, allow: bool) -> tuple[Model, StepInfo]:
-    """Runs a pass; returns the new Model and what was done, for the evidence."""
-    result = run_pass(kind, model, dataset, context, allow_no_change=allow)
-    return result.model, step_info(kind, model, result)
 
 
 def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Progress) -> Lowered:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from compress.bench.conductor import BenchItem, BenchResult, measure
+from compress.bench.conductor import BenchItem, BenchResult
 from compress.errors import RecipeError
 from compress.hosts.local import LocalHost
 from compress.recipe import GateConfig, Recipe
@@ -16,6 +13,7 @@ from compress.target import Budgets, Target, load_target
 from compress.workflow.answered import Answered
 from compress.workflow.arrays import Arrays
 from compress.workflow.progress import Progress
+from compress.workflow.timing import time_files
 
 # Bounds of the policy on what a file costs -> the budget of a target that says the same.
 BOUNDS = {
@@ -64,28 +62,8 @@ def measure_costs(
     stated = stated_bounds(recipe.gate, target.budgets if target else Budgets())
     if not models or not any(BOUNDS.get(key, key) in _TIMED for key in stated):
         return {}
-    settings = recipe.measure
     progress.step(f"measuring latency and memory, {len(models)} files interleaved")
     # Each file reads its own names and leaves the others.
-    fed = {ours: inputs[name][: settings.batch] for source in models for name, ours in (source.feeds or {}).items()}
-    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
-        rows = Path(folder) / "inputs.npz"
-        np.savez(rows, allow_pickle=False, **fed)
-        return measure(
-            LocalHost(),
-            [
-                BenchItem(item.name, item.model.runtime, item.path, item.model.precision)
-                for item in models
-                if item.model
-            ],
-            rows,
-            threads=target.threads if target else 1,
-            batch=settings.batch,
-            seconds=settings.seconds,
-            pairs=settings.pairs,
-            max_pairs=settings.max_pairs,
-            tolerance=settings.tolerance,
-            seed=recipe.seed,
-            timeout_s=settings.timeout_s,
-            progress=progress.advance,
-        )
+    fed = {ours: inputs[name] for source in models for name, ours in (source.feeds or {}).items()}
+    items = [BenchItem(item.name, item.model.runtime, item.path, item.model.precision) for item in models if item.model]
+    return time_files(LocalHost(), items, fed, recipe, target.threads if target else 1, progress)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.bench.conductor import BenchItem, BenchResult, measure
+from compress.bench.conductor import BenchItem, BenchResult
 from compress.errors import CompressError, StoreError
 from compress.evaluate.parity import parity
 from compress.evaluate.tasks import compare_task
@@ -45,6 +43,7 @@ from compress.workflow.layouts import transpositions
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 from compress.workflow.review import review_candidate
+from compress.workflow.timing import time_files
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -290,26 +289,8 @@ def _latency(
             )
             for name, value in kept["results"].items()
         }
-    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
-        inputs = Path(folder) / "inputs.npz"
-        np.savez(inputs, allow_pickle=False, **_first(site.holdout, settings.batch))
-        results = measure(
-            site.host,
-            [
-                BenchItem(item.scheme, site.target.runtime, site.cache.path(item.sha), item.precision)
-                for item in working
-            ],
-            inputs,
-            threads=site.target.threads,
-            batch=settings.batch,
-            seconds=settings.seconds,
-            pairs=settings.pairs,
-            max_pairs=settings.max_pairs,
-            tolerance=settings.tolerance,
-            seed=recipe.seed,
-            timeout_s=settings.timeout_s,
-            progress=progress.advance,
-        )
+    items = [BenchItem(item.scheme, site.target.runtime, site.cache.path(item.sha), item.precision) for item in working]
+    results = time_files(site.host, items, site.holdout.inputs, recipe, site.target.threads, progress)
     if not any(result.error for result in results.values()):
         site.cache.put(
             step,
@@ -324,7 +305,3 @@ def _latency(
             },
         )
     return results
-
-
-def _first(holdout: Holdout, rows: int) -> Arrays:
-    return {name: array[:rows] for name, array in holdout.inputs.items()}
