@@ -16,7 +16,9 @@ import click
     help="The baseline: a file, or what is approved and in force, checked first.",
 )
 @click.option("--recipe", "recipe_file", required=True, metavar="RECIPE", help="Rows, tasks, segments and policy.")
-@click.option("--target", metavar="NAME", help="Threads and budgets; default: the recipe's target of the runtime.")
+@click.option(
+    "--target", metavar="NAME", help="Runtime, threads and budgets; default: the recipe's target of the file's runtime."
+)
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("approved"), show_default=True, metavar="DIR")
 @click.option(
     "--allowed-signers",

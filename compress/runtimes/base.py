@@ -126,6 +126,7 @@ RUNTIMES = Registry(
     {
         "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
         "litert": "compress.runtimes.litert:LiteRt",
+        "tflite_runtime": "compress.runtimes.tflite_runtime:TfliteRuntime",
     },
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,5 +17,7 @@ if TYPE_CHECKING:
 def corner() -> Callable[[str, str], Corner]:
     """Gives a corner model lowered for a runtime."""
     from corners import corner
+    from tiny_models import converter
 
-    return functools.cache(corner)
+    kept = functools.cache(corner)
+    return lambda runtime, name: replace(kept(converter(runtime), name), runtime=runtime)

@@ -29,7 +29,17 @@ FLOORS_DB = {
 }
 REDUCED = [name for name in BUILTIN_SCHEMES if name != "float32"]
 
+# Schemes that a runtime has not, with the reason.
+WITHOUT = {("tflite_runtime", "int4-weights"): "its DEQUANTIZE knows no 4-bit integers"}
+
 pytestmark = pytest.mark.parametrize("runtime", RUNTIMES.names())
+
+
+@pytest.fixture(autouse=True)
+def _has_the_scheme(request, runtime):
+    scheme = request.node.callspec.params.get("scheme")
+    if scheme is not None and (runtime, scheme.name) in WITHOUT:
+        pytest.skip(WITHOUT[runtime, scheme.name])
 
 
 def schemes(*names):
@@ -276,6 +286,8 @@ def test_other_schemes_need_no_ranges(workshop, runtime, scheme):
 
 @schemes("int8-static", "int8-dynamic")
 def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
+    if runtime == "tflite_runtime" and scheme.activations == "dynamic":
+        pytest.skip("it reads one scale of a product, whatever is asked for")
     one = workshop.artifact(runtime, "mlp", scheme.model_copy(update={"name": "mine", "granularity": "tensor"}))
     each = workshop.artifact(runtime, "mlp", scheme)
     assert one.data != each.data
@@ -288,9 +300,8 @@ def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
 
 def test_a_runtime_lists_the_schemes_that_it_takes(runtime):
     assert engine(runtime).name == runtime
-    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values()} - {
-        ("float32", "none")
-    }
+    had = [item for item in BUILTIN_SCHEMES.values() if (runtime, item.name) not in WITHOUT]
+    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in had} - {("float32", "none")}
 
 
 def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
@@ -302,10 +313,11 @@ def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
         scheme: len(engine(runtime).quantize(file, BUILTIN_SCHEMES[scheme], ranges, target(runtime)).data)
         / len(file.data)
         for scheme in REDUCED
+        if (runtime, scheme) not in WITHOUT
     }
     assert size["float16"] < 0.6
     assert size["int8-static"] < 0.4
     assert size["int8-dynamic"] < 0.4
     assert size["int8-weights"] < 0.4
-    assert size["int4-weights"] < 0.25
+    assert size.get("int4-weights", 0) < 0.25
     assert size["int4-dynamic"] < 0.25
