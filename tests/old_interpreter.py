@@ -22,6 +22,8 @@ from compress.hosts.prepare_environment import prepare_environment
 
 # Of `EDGE_COMPRESS_CACHE`; set by the conftest.
 cache = Path(tempfile.gettempdir()) / "edge-compress-tests"
+# Runtime and scheme: its DEQUANTIZE knows no 4-bit integers.
+WITHOUT = {("tflite_runtime", "int4-weights")}
 # Where there is no network the reason is told soon.
 _IMPATIENT = {"PIP_RETRIES": "0", "PIP_DEFAULT_TIMEOUT": "10"}
 # Opens a file, feeds it one row after the other, and says so, for as long as it is asked.

@@ -16,7 +16,12 @@ from compress.model.screen import sniff
 from compress.worker.session import SESSIONS, TensorSpec
 
 # What a file's content says -> the runtimes that open it, first the one that does where no target says which.
-RUNTIMES_OF = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite_runtime"), "pte": ("executorch",)}
+RUNTIMES_OF = {
+    "onnx": ("onnxruntime",),
+    "ort": ("onnxruntime",),
+    "tflite": ("litert", "tflite_runtime"),
+    "pte": ("executorch",),
+}
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
 SAFE_IDS = 2
 
@@ -92,7 +97,7 @@ def _open(path: Path) -> ModelFile:
     if kind not in RUNTIMES_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",
-            "name an .onnx, .tflite or .pte file; a .pt2, a factory or a Hugging Face folder is lowered first: "
+            "name an .onnx, .ort, .tflite or .pte file; a .pt2, a factory or a Hugging Face folder is lowered first: "
             "edge-compress run.",
         )
     runtime = RUNTIMES_OF[kind][0]
@@ -113,6 +118,10 @@ def _open(path: Path) -> ModelFile:
 
 
 def _describe(path: Path, kind: str) -> FileInfo:
+    if kind == "ort":
+        from compress.runtimes.onnxruntime.inspect_ort import describe_ort
+
+        return describe_ort(path)
     if kind == "onnx":
         from compress.runtimes.onnxruntime.inspect import describe_onnx
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from corners import CORNERS
 from inside import holds
+from old_interpreter import WITHOUT
 from tiny_models import TINY, answers, engine, exported, sqnr_db, target
 from torch import nn
 
@@ -29,17 +30,7 @@ FLOORS_DB = {
 }
 REDUCED = [name for name in BUILTIN_SCHEMES if name != "float32"]
 
-# Schemes that a runtime has not, with the reason.
-WITHOUT = {("tflite_runtime", "int4-weights"): "its DEQUANTIZE knows no 4-bit integers"}
-
 pytestmark = pytest.mark.parametrize("runtime", RUNTIMES.names())
-
-
-@pytest.fixture(autouse=True)
-def _has_the_scheme(request, runtime):
-    scheme = request.node.callspec.params.get("scheme")
-    if scheme is not None and (runtime, scheme.name) in WITHOUT:
-        pytest.skip(WITHOUT[runtime, scheme.name])
 
 
 def schemes(*names):
@@ -286,8 +277,6 @@ def test_other_schemes_need_no_ranges(workshop, runtime, scheme):
 
 @schemes("int8-static", "int8-dynamic")
 def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
-    if runtime == "tflite_runtime" and scheme.activations == "dynamic":
-        pytest.skip("it reads one scale of a product, whatever is asked for")
     one = workshop.artifact(runtime, "mlp", scheme.model_copy(update={"name": "mine", "granularity": "tensor"}))
     each = workshop.artifact(runtime, "mlp", scheme)
     assert one.data != each.data
