@@ -11,7 +11,7 @@ from tiny_models import TINY, engine, sqnr_db
 
 from compress.cli.inspect import inspect_file
 from compress.errors import LoweringError, ModelError
-from compress.recipe import BUILTIN_SCHEMES
+from compress.recipe import BUILTIN_SCHEMES, LayerRule
 from compress.target import Target
 from compress.worker.errors import JobError
 from compress.worker.session import open_session
@@ -83,24 +83,8 @@ def test_weights_that_are_only_stored_smaller_are_refused(workshop, scheme):
 
 
 def test_a_layer_that_is_float_again_is_told(workshop):
-    from compress.recipe import Recipe
-
-    rules = [{"layers": ["middle"], "use": "float16"}]
-    scheme = next(
-        item
-        for item in Recipe.model_validate(
-            {
-                "schema": 1,
-                "name": "t",
-                "schemes": ["float32", "mixed"],
-                "scheme": {"mixed": {"base": "int8-dynamic", "rules": rules}},
-                "targets": ["onnxruntime-cpu"],
-                "model": {"source": "m.py:build"},
-                "data": {"source": "rows.csv", "label": "y"},
-            }
-        ).quant_schemes()
-        if item.name == "mixed"
-    )
+    rules = (LayerRule(layers=("middle",), use="float16"),)
+    scheme = BUILTIN_SCHEMES["int8-dynamic"].model_copy(update={"name": "mixed", "rules": rules})
     mixed = workshop.artifact("onnxruntime", "mlp", scheme)
     assert {item.layer: item.precision for item in mixed.outcomes}["middle"] == "float16"
     told = {item.layer: item for item in engine("onnxruntime").finish(mixed, ARM).outcomes}

@@ -49,7 +49,7 @@ def to_ort(lowered: Lowered, target: Target) -> Lowered:
             raise LoweringError(
                 f"the file cannot be converted to .ort: {cause_of(error)}", 'set format = "onnx", or leave it out.'
             ) from error
-        outcomes = _outcomes(lowered, describe_onnx(path), describe_ort(made))
+        outcomes = _outcomes(lowered, path, made)
     # The tool's own comment names the folder of this moment.
     kept = [line for line in operators.splitlines() if line and not line.startswith("#")]
     return replace(
@@ -62,16 +62,23 @@ def to_ort(lowered: Lowered, target: Target) -> Lowered:
     )
 
 
-def _outcomes(lowered: Lowered, before: FileInfo, after: FileInfo) -> tuple[LayerOutcome, ...]:
+def _outcomes(lowered: Lowered, onnx: Path, ort: Path) -> tuple[LayerOutcome, ...]:
     """The layer table, with those layers in float32 whose smaller weights are not in the file any more."""
     claimed = {item.precision for item in lowered.outcomes} - {"float32"}
+    if not claimed:
+        return lowered.outcomes
+    before, after = describe_onnx(onnx, _no_shapes), describe_ort(ort, _no_shapes)
     lost = {name for name in claimed if _elements(after, name) < _elements(before, name) / 2}
-    if claimed and lost == claimed:
+    if lost == claimed:
         raise LoweringError(f"an .ort file cannot hold it: {_WIDENED}", "leave the scheme out on this target.")
     return tuple(
         replace(item, precision="float32", reason=_WIDENED) if item.precision in lost else item
         for item in lowered.outcomes
     )
+
+
+def _no_shapes(what: str, data: bytes) -> None:
+    """Stands for onnx's shape inference where only the weights count."""
 
 
 def _elements(info: FileInfo, dtype: str) -> float:
