@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,7 @@ def test_an_ort_that_does_not_open_is_an_error_of_its_target(
     check_one_broke(finished, outcome, words)
 
 
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh here: apt-get install openssh-client")
 def test_a_machine_that_cannot_be_reached_is_an_error_of_its_target(finished: Project) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
