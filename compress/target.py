@@ -63,6 +63,8 @@ class Target(Strict):
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
     are checked and timed on the CPU, which says nothing of that engine's speed.
+    `format` is the file that ships: `ort` is ONNX Runtime's own, for its builds for phones, and `target_platform` the
+    family of processors that it is optimised for when it is converted.
     `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
     Where it is None a pass measures it, if it measures at all.
     """
@@ -76,6 +78,8 @@ class Target(Strict):
     cpu: str = "any"
     fusion: bool = True
     flavour: Literal["cpu", "tensorrt"] = "cpu"
+    format: Literal["onnx", "ort"] = "onnx"
+    target_platform: Literal["arm", "amd64"] | None = None
     schemes: tuple[str, ...] | None = None
     width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()
@@ -108,6 +112,23 @@ class Target(Strict):
     def _of_onnx(self) -> Target:
         if self.flavour == "tensorrt" and self.runtime != "onnxruntime":
             raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _of_ort(self) -> Target:
+        if self.format == "onnx":
+            if self.target_platform is not None:
+                raise ValueError('target_platform belongs to format = "ort"; add that, or drop this key')
+            return self
+        if self.runtime != "onnxruntime" or self.flavour != "cpu":
+            raise ValueError('format = "ort" is ONNX Runtime\'s own: it needs runtime = "onnxruntime", flavour = "cpu"')
+        if self.target_platform is None:
+            raise ValueError('format = "ort" needs the key target_platform, "arm" or "amd64"')
+        if self.target_platform == "amd64" and self.cpu != "native":
+            raise ValueError(
+                'target_platform = "amd64" lays the file out for processors like the one that converts it: '
+                f'it needs cpu = "native"; got {self.cpu!r}. For every processor: target_platform = "arm"'
+            )
         return self
 
     @model_validator(mode="after")

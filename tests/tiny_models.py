@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import old_interpreter
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -206,8 +207,9 @@ class Workshop:
 
     def lowered(self, runtime: str, name: str) -> Lowered:
         """Gives the float32 file of a folded tiny Model."""
+        shared = converter(runtime)
         made: Lowered = self._once(
-            ("lowered", runtime, name), lambda: engine(runtime).lower(self.tiny(name, fold=True).model)
+            ("lowered", shared, name), lambda: engine(shared).lower(self.tiny(name, fold=True).model)
         )
         return made
 
@@ -235,14 +237,21 @@ def engine(runtime: str) -> Any:
     return RUNTIMES.load(runtime)()
 
 
+def converter(runtime: str) -> str:
+    """Gives the runtime whose lowering makes a runtime's float32 files, byte for byte."""
+    return {"tflite_runtime": "litert"}.get(runtime, runtime)
+
+
 def target(runtime: str, cpu: str = "any") -> Target:
     """Gives a target of a runtime."""
     return Target.model_validate({"schema": 1, "runtime": runtime, "cpu": cpu})
 
 
 def answers(runtime: str, data: bytes, arrays: Arrays) -> Arrays:
-    """Runs a file in its own runtime, in this process, one thread, one row after the other where the batch is fixed."""
-    return {"onnxruntime": _onnxruntime, "litert": _litert}[runtime](data, arrays)
+    """Runs a file in its own runtime, one thread, one row after the other where the batch is fixed."""
+    return {"onnxruntime": _onnxruntime, "litert": _litert, "tflite_runtime": old_interpreter.answers}[runtime](
+        data, arrays
+    )
 
 
 def _onnxruntime(data: bytes, arrays: Arrays) -> Arrays:

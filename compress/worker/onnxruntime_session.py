@@ -19,6 +19,8 @@ from .feed import check_inputs, portions, zeros
 from .session import Operators, OperatorTime, Placement, TensorSpec
 
 PROVIDER = "CPUExecutionProvider"
+# Behind the first four bytes of an `.ort` file.
+ORT_MARK = b"ORTM"
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -129,6 +131,10 @@ def _options(threads: int) -> Any:
 
 def _open(artifact: Path, options: Any) -> Any:
     try:
+        with artifact.open("rb") as file:
+            if file.read(8)[4:] == ORT_MARK:
+                # It would go by the file's ending.
+                options.add_session_config_entry("session.load_model_format", "ORT")
         return onnxruntime.InferenceSession(str(artifact), options, providers=[PROVIDER])
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise JobError(f"{artifact}: ONNX Runtime {onnxruntime.__version__} cannot open it: {error}") from error

@@ -15,10 +15,11 @@ from .errors import JobError
 SESSIONS = {
     "onnxruntime": "onnxruntime_session:OnnxRuntimeSession",
     "litert": "litert_session:LiteRtSession",
+    "tflite_runtime": "tflite_runtime_session:TfliteRuntimeSession",
     "executorch": "executorch_session:ExecuTorchSession",
 }
 # Runtime -> the distribution whose version is the runtime's.
-DISTRIBUTIONS = {"litert": "ai-edge-litert"}
+DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
 
 @dataclass(frozen=True)

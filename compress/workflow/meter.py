@@ -23,7 +23,7 @@ from compress.model.core import Model
 from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
 from compress.target import Target
-from compress.workflow.build import lower_float
+from compress.workflow.build import finish, lower_float
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
 
@@ -97,6 +97,7 @@ class TargetMeter:
             runtime=self.on.runtime,
             host=self.on.host,
             threads=self.on.threads,
+            format=[self.on.format, self.on.target_platform],
             cpu=self.on.cpu,
             machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),
@@ -122,6 +123,7 @@ class TargetMeter:
             folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
             self._folded = {model.digest: folded, **dict([*self._folded.items()][:_FOLDED])}
         lowered = lower_float(self._folded[model.digest], self.on.runtime, cache, Silent())
+        lowered = finish(lowered, self.on, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)
         np.savez(inputs, allow_pickle=False, **self._rows(model))

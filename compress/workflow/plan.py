@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterable
@@ -16,8 +15,9 @@ import compress
 from compress.data.base import Dataset
 from compress.data.checks import check_binary
 from compress.data.load import load_dataset
-from compress.errors import MissingPackageError, RecipeError, did_you_mean
+from compress.errors import MissingPackageError, RecipeError, WorkerError, did_you_mean
 from compress.hosts import HOSTS
+from compress.hosts.environments import installed_version, python_of
 from compress.recipe import QuantScheme, Recipe, TaskConfig
 from compress.registry import Registry, require
 from compress.store.cache import digest
@@ -32,10 +32,12 @@ PACKAGES = {
     "torch": ("torch",),
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+    "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
 }
 
 
@@ -90,6 +92,8 @@ def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
     for target in targets:
         for package in _IMPORTS.get(target.runtime, ()):
             _installed(package, target, where)
+        if target.host != "ssh":
+            _set_up(target, where)
         for scheme in target.schemes or ():
             if scheme not in known:
                 raise RecipeError(
@@ -111,7 +115,7 @@ def runtime(name: str) -> Runtime:
 def versions(name: str) -> dict[str, str]:
     """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
     packages = PACKAGES.get(name, PACKAGES["torch"])
-    return {"edge-compress": code_digest(), **{package: _version(package) for package in packages}}
+    return {"edge-compress": code_digest(), **{package: installed_version(package) for package in packages}}
 
 
 @functools.cache
@@ -212,11 +216,12 @@ def _known(name: str, registry: Registry, key: str) -> None:
         raise RecipeError(f"{key}: there is no {registry.kind} {name!r}", did_you_mean(name, registry.names()))
 
 
-def _version(package: str) -> str:
+def _set_up(target: Target, where: str) -> None:
+    """A runtime that runs in an environment of its own needs it."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        python_of(target.runtime)
+    except WorkerError as error:
+        raise MissingPackageError(f"{where}: the target {target.name!r}: {error.message}", error.hint) from error
 
 
 def _installed(package: str, target: Target, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ def find_shipped(source: Path, target: Target | None = None) -> tuple[Shipped, .
         return tuple(_from_run(source))
     (file,) = open_files([source])
     found = target or generic_target(file.runtime)
-    if found.runtime != file.runtime:
+    if not file.runs_in(found.runtime):
         raise StoreError(
             f"{source}: is for {file.runtime}, the target {found.name!r} is {found.runtime}", "name another target."
         )
-    return (Shipped(source.stem, found, file),)
+    return (Shipped(source.stem, found, replace(file, runtime=found.runtime)),)
 
 
 def generic_target(runtime: str) -> Target:
@@ -74,7 +74,7 @@ def _from_run(out: Path) -> list[Shipped]:
             if digest(path.read_bytes()) != hashes[file]:
                 raise StoreError(f"{path}: is not the file that its manifest names", _AGAIN)
             (opened,) = open_files([path])
-            found.append(Shipped(manifest["name"], targets[name], opened))
+            found.append(Shipped(manifest["name"], targets[name], replace(opened, runtime=targets[name].runtime)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{out}: holds no finished run: {type(error).__name__}: {error}", _AGAIN) from error
     return found

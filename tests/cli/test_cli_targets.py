@@ -10,6 +10,14 @@ from cli_command import Command
 
 from compress.target import load_target
 
+PROFILES = [
+    "executorch-cpu",
+    "litert-cpu",
+    "onnxruntime-cpu",
+    "onnxruntime-mobile",
+    "tflite-runtime-cpu",
+]
+
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
@@ -31,11 +39,7 @@ def test_without_a_project_it_lists_the_profiles(command: Command, tmp_path: Pat
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[0].split() == ["target", "runtime", "host", "threads", "cpu", "description", "from"]
-    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == [
-        "executorch-cpu",
-        "litert-cpu",
-        "onnxruntime-cpu",
-    ]
+    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == PROFILES
 
 
 @pytest.mark.parametrize("folder", [".", "deep/er", "targets"])
@@ -43,7 +47,7 @@ def test_a_project_adds_its_own(command: Command, workshop: Path, folder: str) -
     said = command("targets", "--json", folder=workshop / folder)
     assert (said.code, said.err) == (0, "")
     found = {item["name"]: item for item in json.loads(said.out)}
-    assert found.keys() == {"executorch-cpu", "litert-cpu", "onnxruntime-cpu", "phone", "wrong"}
+    assert found.keys() == {*PROFILES, "phone", "wrong"}
     # The names are those that a recipe uses, and a project's own hides the profile of that name.
     assert found["onnxruntime-cpu"]["description"] == "our own"
     assert found["onnxruntime-cpu"]["origin"].endswith("onnxruntime-cpu.toml")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from corners import CORNERS
 from inside import holds
+from old_interpreter import WITHOUT
 from tiny_models import TINY, answers, engine, exported, sqnr_db, target
 from torch import nn
 
@@ -288,9 +289,8 @@ def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
 
 def test_a_runtime_lists_the_schemes_that_it_takes(runtime):
     assert engine(runtime).name == runtime
-    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values()} - {
-        ("float32", "none")
-    }
+    had = [item for item in BUILTIN_SCHEMES.values() if (runtime, item.name) not in WITHOUT]
+    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in had} - {("float32", "none")}
 
 
 def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
@@ -302,10 +302,11 @@ def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
         scheme: len(engine(runtime).quantize(file, BUILTIN_SCHEMES[scheme], ranges, target(runtime)).data)
         / len(file.data)
         for scheme in REDUCED
+        if (runtime, scheme) not in WITHOUT
     }
     assert size["float16"] < 0.6
     assert size["int8-static"] < 0.4
     assert size["int8-dynamic"] < 0.4
     assert size["int8-weights"] < 0.4
-    assert size["int4-weights"] < 0.25
+    assert size.get("int4-weights", 0) < 0.25
     assert size["int4-dynamic"] < 0.25
