@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,14 @@ from compress.schema import Strict, read_toml, validate
 
 SCHEMA = 1
 CPUS = ("any", "native", *PROCESSORS)
+# What may compute, for runtimes that let a target say so; the first is the default.
+PROVIDERS = {
+    "onnxruntime": ("cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"),
+    "torch": ("cpu", "cuda"),
+    "tensorrt": ("cuda",),
+    "litert": ("cpu",),
+    "executorch": ("cpu",),
+}
 
 
 class Budgets(Strict):
@@ -63,6 +71,8 @@ class Target(Strict):
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
     are checked and timed on the CPU, which says nothing of that engine's speed.
+    `provider` is what of the machine computes: its CPU, or a GPU through one of ONNX Runtime's execution providers or
+    through torch. `compile` lets torch compile the graph where it runs.
     `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
     Where it is None a pass measures it, if it measures at all.
     """
@@ -76,11 +86,21 @@ class Target(Strict):
     cpu: str = "any"
     fusion: bool = True
     flavour: Literal["cpu", "tensorrt"] = "cpu"
+    provider: Literal["cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"] = "cpu"
+    compile: bool = False
     schemes: tuple[str, ...] | None = None
     width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
     ssh: SshSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_gpu(cls, values: Any) -> Any:
+        """TensorRT leaves no choice: it computes on a GPU and takes its own form of files."""
+        if isinstance(values, dict) and values.get("runtime") == "tensorrt":
+            return {"provider": "cuda", "flavour": "tensorrt", **values}
+        return values
 
     @field_validator("schema_")
     @classmethod
@@ -106,8 +126,10 @@ class Target(Strict):
 
     @model_validator(mode="after")
     def _of_onnx(self) -> Target:
-        if self.flavour == "tensorrt" and self.runtime != "onnxruntime":
+        if self.flavour == "tensorrt" and self.runtime not in ("onnxruntime", "tensorrt"):
             raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
+        if self.runtime == "tensorrt" and self.flavour != "tensorrt":
+            raise ValueError(f'TensorRT takes flavour = "tensorrt" only; got {self.flavour!r}')
         return self
 
     @model_validator(mode="after")
@@ -118,6 +140,24 @@ class Target(Strict):
         if self.host == "emulated" and self.budgets.latency_ms is not None:
             raise ValueError("budgets.latency_ms: an emulated processor gives answers and no times; drop this bound")
         return self
+
+    @model_validator(mode="after")
+    def _has_provider(self) -> Target:
+        # A runtime of another distribution knows its own.
+        known = PROVIDERS.get(self.runtime, (self.provider,))
+        if self.provider not in known:
+            raise ValueError(f"provider: {self.runtime} has no {self.provider!r}: {did_you_mean(self.provider, known)}")
+        if self.compile and self.runtime != "torch":
+            raise ValueError(f"compile is a setting of torch; the runtime is {self.runtime!r}")
+        if "tensorrt" in self.provider and self.flavour != "tensorrt":
+            raise ValueError(f'provider = "{self.provider}" takes files of flavour = "tensorrt"; set that key, too')
+        return self
+
+    @property
+    def job_settings(self) -> dict[str, str | bool]:
+        """The keys of a worker's job that this target sets; see `compress.worker.job.Job`."""
+        provider = {"provider": self.provider} if self.provider != "cpu" else {}
+        return {**provider, "compile": True} if self.compile else {**provider}
 
 
 def profiles() -> dict[str, Path]:

@@ -120,12 +120,22 @@ class TakesFiles(Protocol):
         """Returns the file as it is, with the layers that can be found in it."""
 
 
+@runtime_checkable
+class BuiltThere(Protocol):
+    """A runtime whose file a worker builds on the machine that runs it, out of the one that is lowered here."""
+
+    def check(self, lowered: Lowered) -> None:
+        """Refuses what the build would refuse, as far as the file tells; raises `LoweringError`."""
+
+
 RUNTIMES = Registry(
     "runtime",
     "edge_compress.runtimes",
     {
         "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
         "litert": "compress.runtimes.litert:LiteRt",
+        "torch": "compress.runtimes.torch:Torch",
+        "tensorrt": "compress.runtimes.tensorrt:TensorRt",
     },
 )
 

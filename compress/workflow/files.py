@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from compress.errors import ModelError
 from compress.model.fileinfo import FileInfo, identify, is_integer_weight
-from compress.model.screen import sniff
+from compress.model.screen import screen_pt2, sniff
 from compress.worker.session import SESSIONS, TensorSpec
 
 # What a file's content says -> the runtime that opens it.
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch"}
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch", "pt2": "torch"}
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
 SAFE_IDS = 2
 
@@ -86,7 +86,7 @@ def _open(path: Path) -> ModelFile:
     if kind not in RUNTIME_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",
-            "name an .onnx, .tflite or .pte file; a .pt2, a factory or a Hugging Face folder is lowered first: "
+            "name an .onnx, .tflite, .pte or .pt2 file; a factory or a Hugging Face folder is lowered first: "
             "edge-compress run.",
         )
     runtime = RUNTIME_OF[kind]
@@ -95,8 +95,10 @@ def _open(path: Path) -> ModelFile:
             f"{path}: it is for {runtime}, which this version does not run",
             f"runtimes here: {', '.join(sorted(SESSIONS))}.",
         )
-    if kind == "pte":
-        # Its weights lie inside what backends made of them; how it runs is told by its placement alone.
+    if kind == "pt2":
+        screen_pt2(path)
+    if kind in ("pte", "pt2"):
+        # A .pte's weights lie inside what backends made of them; torch has no integers here.
         identity = identify(path)
         return ModelFile(path.name, path, runtime, identity.sha256, identity.size_bytes, "float")
     info = _describe(path, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -32,11 +33,16 @@ PACKAGES = {
     "torch": ("torch",),
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+    # TensorRT's own version is asked of the machine that builds; see `engine`.
+    "tensorrt": ("torch", "onnx", "onnxscript", "onnxruntime"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    "tensorrt": ("onnx", "onnxscript", "onnxruntime"),
 }
+# A distribution -> another one that brings the same package.
+_SAME = {"onnxruntime": "onnxruntime-gpu"}
 
 
 @dataclass(frozen=True)
@@ -213,10 +219,10 @@ def _known(name: str, registry: Registry, key: str) -> None:
 
 
 def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    for name in (package, _SAME.get(package, package)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "not installed"
 
 
 def _installed(package: str, target: Target, where: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_command import Command
 
-from compress.target import load_target
+from compress.target import load_target, profiles
 
 
 @pytest.fixture
@@ -35,6 +35,14 @@ def test_without_a_project_it_lists_the_profiles(command: Command, tmp_path: Pat
         "executorch-cpu",
         "litert-cpu",
         "onnxruntime-cpu",
+        "onnxruntime-cuda",
+        "onnxruntime-tensorrt",
+        "onnxruntime-tensorrt-rtx",
+        "tensorrt",
+        "torch-compile-cpu",
+        "torch-compile-cuda",
+        "torch-cpu",
+        "torch-cuda",
     ]
 
 
@@ -43,7 +51,7 @@ def test_a_project_adds_its_own(command: Command, workshop: Path, folder: str) -
     said = command("targets", "--json", folder=workshop / folder)
     assert (said.code, said.err) == (0, "")
     found = {item["name"]: item for item in json.loads(said.out)}
-    assert found.keys() == {"executorch-cpu", "litert-cpu", "onnxruntime-cpu", "phone", "wrong"}
+    assert found.keys() == {*profiles(), "phone", "wrong"}
     # The names are those that a recipe uses, and a project's own hides the profile of that name.
     assert found["onnxruntime-cpu"]["description"] == "our own"
     assert found["onnxruntime-cpu"]["origin"].endswith("onnxruntime-cpu.toml")
