@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,14 +94,6 @@ class Target(Strict):
     check: CheckTolerances = CheckTolerances()
     ssh: SshSettings | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_gpu(cls, values: Any) -> Any:
-        """TensorRT leaves no choice: it computes on a GPU and takes its own form of files."""
-        if isinstance(values, dict) and values.get("runtime") == "tensorrt":
-            return {"provider": "cuda", "flavour": "tensorrt", **values}
-        return values
-
     @field_validator("schema_")
     @classmethod
     def _known_schema(cls, value: int) -> int:
@@ -129,7 +121,7 @@ class Target(Strict):
         if self.flavour == "tensorrt" and self.runtime not in ("onnxruntime", "tensorrt"):
             raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
         if self.runtime == "tensorrt" and self.flavour != "tensorrt":
-            raise ValueError(f'TensorRT takes flavour = "tensorrt" only; got {self.flavour!r}')
+            raise ValueError(f'TensorRT takes flavour = "tensorrt"; got {self.flavour!r}')
         return self
 
     @model_validator(mode="after")

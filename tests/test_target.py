@@ -139,8 +139,8 @@ def test_a_class_of_processors_can_be_named(tmp_path):
         ('runtime = "litert"\nprovider = "cuda"', "provider: litert has no 'cuda'"),
         ('runtime = "onnxruntime"\ncompile = true', "compile is a setting of torch; the runtime is 'onnxruntime'"),
         ('runtime = "onnxruntime"\nprovider = "tensorrt"', 'takes files of flavour = "tensorrt"'),
-        ('runtime = "tensorrt"\nflavour = "cpu"', 'TensorRT takes flavour = "tensorrt" only'),
-        ('runtime = "tensorrt"\nprovider = "cpu"', "provider: tensorrt has no 'cpu'"),
+        ('runtime = "tensorrt"', 'TensorRT takes flavour = "tensorrt"'),
+        ('runtime = "tensorrt"\nflavour = "tensorrt"', "provider: tensorrt has no 'cpu': known: cuda"),
         ('runtime = "torch"\nprovider = "rocm"', "provider must be 'cpu', 'cuda', 'tensorrt' or 'nv-tensorrt-rtx'"),
     ],
 )
@@ -151,10 +151,7 @@ def test_a_provider_that_a_runtime_does_not_have_is_refused(tmp_path, text, said
     assert said in caught.value.message
 
 
-def test_tensorrt_needs_no_further_settings(tmp_path):
-    (tmp_path / "gpu.toml").write_text('schema = 1\nruntime = "tensorrt"\n')
-    target = load_target("gpu.toml", tmp_path)
-    assert (target.provider, target.flavour) == ("cuda", "tensorrt")
-    assert target.job_settings == {"provider": "cuda"}
+def test_a_job_carries_what_a_target_sets(tmp_path):
+    assert load_target("tensorrt", tmp_path).job_settings == {"provider": "cuda"}
     assert load_target("torch-compile-cuda", tmp_path).job_settings == {"provider": "cuda", "compile": True}
     assert load_target("onnxruntime-cpu", tmp_path).job_settings == {}

@@ -237,7 +237,8 @@ def engine(runtime: str) -> Any:
 
 def target(runtime: str, cpu: str = "any") -> Target:
     """Gives a target of a runtime."""
-    return Target.model_validate({"schema": 1, "runtime": runtime, "cpu": cpu})
+    gpu = {"provider": "cuda", "flavour": "tensorrt"} if runtime == "tensorrt" else {}
+    return Target.model_validate({"schema": 1, "runtime": runtime, "cpu": cpu, **gpu})
 
 
 def answers(runtime: str, data: bytes, arrays: Arrays) -> Arrays:

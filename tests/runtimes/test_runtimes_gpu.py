@@ -30,7 +30,7 @@ TARGETS = [
     "torch-compile-cuda",
     "onnxruntime-cuda",
     "onnxruntime-tensorrt",
-    "onnxruntime-tensorrt-rtx",
+    "onnxruntime-rtx",
     "tensorrt",
 ]
 FLOORS_DB = {"float32": 80, "float16": 45, "int8-static": 20}

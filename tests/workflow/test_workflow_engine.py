@@ -19,7 +19,7 @@ from compress.errors import LoweringError
 from compress.hosts import calls
 from compress.recipe import BUILTIN_SCHEMES, Recipe
 from compress.store.cache import Cache
-from compress.target import Target
+from compress.target import Target, load_target
 from compress.worker.job import parse_job
 from compress.workflow import engine
 from compress.workflow.plan import Plan
@@ -75,7 +75,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InHere:
     return made
 
 
-TARGET = Target.model_validate({"schema": 1, "name": "gpu", "runtime": "tensorrt"})
+TARGET = load_target("tensorrt", Path())
 RECIPE = Recipe.model_validate(
     {
         "schema": 1,
