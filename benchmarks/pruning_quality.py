@@ -21,9 +21,9 @@ from compress.hosts.calls import run_outputs
 from compress.hosts.local import LocalHost
 from compress.model.core import Model
 from compress.model.cost import cost
+from compress.model.edit import batch_norms, edited
 from compress.model.factory import export_module
 from compress.passes.base import Context, run_pass
-from compress.passes.edit import batch_norms, edited
 from compress.passes.prune.statistics import renew_statistics
 from compress.recipe import load_recipe
 

@@ -14,6 +14,14 @@ from compress.schema import Strict, read_toml, validate
 
 SCHEMA = 1
 CPUS = ("any", "native", *PROCESSORS)
+# What may compute, for runtimes that let a target say so; the first is the default.
+PROVIDERS = {
+    "onnxruntime": ("cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"),
+    "torch": ("cpu", "cuda"),
+    "tensorrt": ("cuda",),
+    "litert": ("cpu",),
+    "executorch": ("cpu",),
+}
 
 
 class Budgets(Strict):
@@ -65,6 +73,8 @@ class Target(Strict):
     are checked and timed on the CPU, which says nothing of that engine's speed.
     `format` is the file that ships: `ort` is ONNX Runtime's own, for its builds for phones, and `target_platform` the
     family of processors that it is optimised for when it is converted.
+    `provider` is what of the machine computes: its CPU, or a GPU through one of ONNX Runtime's execution providers or
+    through torch. `compile` lets torch compile the graph where it runs.
     `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
     Where it is None a pass measures it, if it measures at all.
     """
@@ -80,6 +90,8 @@ class Target(Strict):
     flavour: Literal["cpu", "tensorrt"] = "cpu"
     format: Literal["onnx", "ort"] = "onnx"
     target_platform: Literal["arm", "amd64"] | None = None
+    provider: Literal["cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"] = "cpu"
+    compile: bool = False
     schemes: tuple[str, ...] | None = None
     width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()
@@ -110,8 +122,10 @@ class Target(Strict):
 
     @model_validator(mode="after")
     def _of_onnx(self) -> Target:
-        if self.flavour == "tensorrt" and self.runtime != "onnxruntime":
+        if self.flavour == "tensorrt" and self.runtime not in ("onnxruntime", "tensorrt"):
             raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
+        if self.runtime == "tensorrt" and self.flavour != "tensorrt":
+            raise ValueError(f'TensorRT takes flavour = "tensorrt"; got {self.flavour!r}')
         return self
 
     @model_validator(mode="after")
@@ -139,6 +153,24 @@ class Target(Strict):
         if self.host == "emulated" and self.budgets.latency_ms is not None:
             raise ValueError("budgets.latency_ms: an emulated processor gives answers and no times; drop this bound")
         return self
+
+    @model_validator(mode="after")
+    def _has_provider(self) -> Target:
+        # A runtime of another distribution knows its own.
+        known = PROVIDERS.get(self.runtime, (self.provider,))
+        if self.provider not in known:
+            raise ValueError(f"provider: {self.runtime} has no {self.provider!r}: {did_you_mean(self.provider, known)}")
+        if self.compile and self.runtime != "torch":
+            raise ValueError(f"compile is a setting of torch; the runtime is {self.runtime!r}")
+        if "tensorrt" in self.provider and self.flavour != "tensorrt":
+            raise ValueError(f'provider = "{self.provider}" takes files of flavour = "tensorrt"; set that key, too')
+        return self
+
+    @property
+    def job_settings(self) -> dict[str, str | bool]:
+        """The keys of a worker's job that this target sets; see `compress.worker.job.Job`."""
+        provider = {"provider": self.provider} if self.provider != "cpu" else {}
+        return {**provider, "compile": True} if self.compile else {**provider}
 
 
 def profiles() -> dict[str, Path]:

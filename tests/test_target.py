@@ -130,3 +130,28 @@ def test_a_class_of_processors_can_be_named(tmp_path):
     assert load_target("t.toml", tmp_path).cpu == "cascade-lake"
     write(tmp_path / "t.toml", extra='cpu = "cortex-a53"\nhost = "emulated"\n')
     assert load_target("t.toml", tmp_path).host == "emulated"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('runtime = "torch"\nprovider = "tensorrt"', "provider: torch has no 'tensorrt'"),
+        ('runtime = "litert"\nprovider = "cuda"', "provider: litert has no 'cuda'"),
+        ('runtime = "onnxruntime"\ncompile = true', "compile is a setting of torch; the runtime is 'onnxruntime'"),
+        ('runtime = "onnxruntime"\nprovider = "tensorrt"', 'takes files of flavour = "tensorrt"'),
+        ('runtime = "tensorrt"', 'TensorRT takes flavour = "tensorrt"'),
+        ('runtime = "tensorrt"\nflavour = "tensorrt"', "provider: tensorrt has no 'cpu': known: cuda"),
+        ('runtime = "torch"\nprovider = "rocm"', "provider must be 'cpu', 'cuda', 'tensorrt' or 'nv-tensorrt-rtx'"),
+    ],
+)
+def test_a_provider_that_a_runtime_does_not_have_is_refused(tmp_path, text, said):
+    (tmp_path / "gpu.toml").write_text(f"schema = 1\n{text}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_target("gpu.toml", tmp_path)
+    assert said in caught.value.message
+
+
+def test_a_job_carries_what_a_target_sets(tmp_path):
+    assert load_target("tensorrt", tmp_path).job_settings == {"provider": "cuda"}
+    assert load_target("torch-compile-cuda", tmp_path).job_settings == {"provider": "cuda", "compile": True}
+    assert load_target("onnxruntime-cpu", tmp_path).job_settings == {}

@@ -244,14 +244,21 @@ def converter(runtime: str) -> str:
 
 def target(runtime: str, cpu: str = "any") -> Target:
     """Gives a target of a runtime."""
-    return Target.model_validate({"schema": 1, "runtime": runtime, "cpu": cpu})
+    gpu = {"provider": "cuda", "flavour": "tensorrt"} if runtime == "tensorrt" else {}
+    return Target.model_validate({"schema": 1, "runtime": runtime, "cpu": cpu, **gpu})
 
 
 def answers(runtime: str, data: bytes, arrays: Arrays) -> Arrays:
     """Runs a file in its own runtime, one thread, one row after the other where the batch is fixed."""
-    return {"onnxruntime": _onnxruntime, "litert": _litert, "tflite_runtime": old_interpreter.answers}[runtime](
-        data, arrays
-    )
+    runs = {
+        "onnxruntime": _onnxruntime,
+        # What TensorRT is given is an .onnx file, which ONNX Runtime's CPU provider understands the same way.
+        "tensorrt": _onnxruntime,
+        "litert": _litert,
+        "tflite_runtime": old_interpreter.answers,
+        "torch": _torch,
+    }
+    return runs[runtime](data, arrays)
 
 
 def _onnxruntime(data: bytes, arrays: Arrays) -> Arrays:
@@ -274,6 +281,25 @@ def _litert(data: bytes, arrays: Arrays) -> Arrays:
         for row in range(len(next(iter(arrays.values()))))
     ]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _torch(data: bytes, arrays: Arrays) -> Arrays:
+    """The Session itself, in this process; a worker of its own for every file would take seconds."""
+    import hashlib
+    import tempfile
+    from pathlib import Path
+
+    from compress.worker.torch_session import TorchSession
+
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt2"
+        path.write_bytes(data)
+        try:
+            with TorchSession(path, 1, screened=(hashlib.sha256(data).hexdigest(),)) as session:
+                return session.run(arrays)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def sqnr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ _RUNTIMES = {
     "litert": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
     "tflite_runtime": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
     "executorch": (("executorch",), "executorch"),
+    # Only what its worker says counts: on a Jetson it belongs to the system, and without a GPU no package helps.
+    "tensorrt": ((), "tensorrt"),
 }
 
 
@@ -78,13 +81,17 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
         raise click.UsageError("--sources belongs to --setup emulated")
     if setup is not None:
         _set_up(setup, sources)
+    from compress.cli.doctor_gpu import providers
+
     findings = [examine(name) for name in _RUNTIMES]
+    computing = providers()
     processors = emulation()
     reached = [reach(name) for name in targets]
     machine = environment(())
     if as_json:
         plain = {
             "runtimes": [asdict(item) for item in findings],
+            "providers": [asdict(item) for item in computing],
             "emulated": [asdict(item) for item in processors],
             "targets": [asdict(item) for item in reached],
             "machine": dict(machine.machine),
@@ -108,6 +115,17 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
             item.runtime,
             "yes" if item.works else "no",
             Text(versions if item.works else f"{item.why_not}: {item.remedy}"),
+        )
+    console.print(table)
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for column in ("provider", "runs here", ""):
+        table.add_column(column, overflow="fold", no_wrap=column == "provider")
+    for each in computing:
+        table.add_row(
+            f"{each.runtime}, {each.provider}",
+            "yes" if each.works else "no",
+            Text(each.processor if each.works else f"{each.why_not}: {each.remedy}"),
         )
     console.print(table)
     console.print()
@@ -177,7 +195,8 @@ def reach(name: str) -> Reached:
         answer = ask(host, {"action": "empty", "runtime": target.runtime}, timeout_s=120)
     except WorkerError as error:
         return Reached(target.name, target.runtime, False, why_not=f"{error.message}.", remedy=error.hint)
-    return Reached(target.name, target.runtime, True, host.machine or "this machine", answer["version"])
+    machine = ", ".join(part for part in (host.machine or "this machine", answer["processor"]) if part)
+    return Reached(target.name, target.runtime, True, machine, answer["version"])
 
 
 def _set_up(name: str, sources: Path | None) -> None:
@@ -205,15 +224,15 @@ def examine(runtime: str) -> Finding:
     packages: dict[str, str] = {}
     missing = []
     for name in distributions:
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        for other in (name, f"{name}-gpu"):  # the build for GPUs brings the same package
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                packages[other] = importlib.metadata.version(other)
+                break
+        else:
             missing.append(name)
     name = f"edge-compress[{extra}]" if extra else "edge-compress"
     if missing:
         return Finding(runtime, False, packages, f"not installed: {', '.join(missing)}", f"pip install '{name}'")
-    if runtime == "torch":
-        return Finding(runtime, True, packages)
     from compress.errors import CompressError
     from compress.hosts.calls import ask
     from compress.hosts.environments import OWN_PYTHONS
@@ -223,8 +242,8 @@ def examine(runtime: str) -> Finding:
     try:
         answer = ask(LocalHost(), {"action": "empty", "runtime": runtime}, timeout_s=60)
     except CompressError as error:
-        remedy = own.command if own else f"pip install --force-reinstall '{name}'"
+        remedy = own.command if own else f"pip install --force-reinstall '{name}'" if distributions else error.hint
         return Finding(runtime, False, packages, error.message, remedy)
     if own:
         packages[own.name] = f"{answer['version']} in an environment of its own"
-    return Finding(runtime, True, packages)
+    return Finding(runtime, True, packages or {runtime: answer["version"]})

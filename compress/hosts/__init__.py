@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compress.errors import CompressError
 from compress.hosts.base import Host
+from compress.hosts.configured import ConfiguredHost
 from compress.registry import Registry
 from compress.target import Target
 
@@ -19,9 +20,9 @@ HOSTS = Registry(
 
 
 def open_host(target: Target) -> Host:
-    """Returns the host of a target. Whether it can be reached shows when a job is run."""
+    """Returns the host of a target, with the target's settings in every job. Whether it can be reached shows then."""
     host: Host = HOSTS.load(target.host).for_target(target)
-    return host
+    return ConfiguredHost(host, target.job_settings) if target.job_settings else host
 
 
 def timing_host(target: Target) -> Host:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from compress.errors import WorkerError
 from compress.evidence import Operators, Placement
 from compress.hosts.base import Host
+from compress.hosts.screened import screened
 from compress.worker.arrays import Array, read_arrays, write_arrays
 from compress.worker.errors import JobError
 from compress.worker.job import SCHEMA
@@ -29,8 +30,10 @@ def ask(host: Host, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
 
     Raises:
         WorkerError: If the worker failed, answered with an error, or speaks another schema.
+        UnsafeFileError: If opening a file of the job would run code of the file.
     """
-    result = host.run(job, timeout_s)
+    with screened(job) as checked:
+        result = host.run(checked, timeout_s)
     if result.get("schema") != SCHEMA:
         raise WorkerError(
             f"the worker answered with schema {result.get('schema')!r}; this version reads {SCHEMA}",

@@ -18,6 +18,7 @@ DOING = {
     "sparse": "measuring rare calls of",
     "profile": "profiling",
     "describe": "describing",
+    "build": "building the engine of",
     "empty": "importing its runtime, without",
 }
 

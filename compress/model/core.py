@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,11 @@ from compress.errors import ModelError
 
 # Large enough for any batch that a worker or a calibration asks for.
 MAX_BATCH = 65536
+# In an archive that ships: its inputs and outputs by name.
+SIGNATURE_FILE = "signature.json"
+# What torch notes on a node: where it came from, and which module of the source it stands for.
+_HISTORY = ("stack_trace", "from_node")
+_SOURCE = ("nn_module_stack", "source_fn_stack", "torch_fn")
 
 
 @dataclass(frozen=True)
@@ -113,14 +120,22 @@ class Model:
         """Returns synthetic inputs, never a customer's row: seeded noise for floats, zeros for integers."""
         return example_inputs(self.signature.inputs, rows)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, *, shipped: bool = False) -> bytes:
         """Returns the `.pt2` archive. Example inputs are synthetic and stack traces are stripped.
 
         It is written through a buffer because the archive's bytes would depend on the file's name otherwise.
+
+        Args:
+            shipped: Whether it is to run elsewhere: then it also states the names of inputs and outputs in order
+                (`extra/signature.json`), and holds no example inputs and nothing of the source's modules.
         """
-        with _anonymous(self.program, self.example()):
+        names = {"inputs": [item.name for item in self.signature.inputs]}
+        names["outputs"] = [item.name for item in self.signature.outputs]
+        extra = {SIGNATURE_FILE: json.dumps(names)} if shipped else None
+        example: Any = None if shipped else (self.example(), {})
+        with _anonymous(self.program, example, (*_HISTORY, *_SOURCE) if shipped else _HISTORY):
             buffer = io.BytesIO()
-            torch.export.save(self.program, buffer)
+            torch.export.save(self.program, buffer, extra_files=extra)
         return buffer.getvalue()
 
 
@@ -198,17 +213,17 @@ def _named_arguments(node: torch.fx.Node) -> dict[str, object]:
 
 
 @contextmanager
-def _anonymous(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> Iterator[None]:
+def _anonymous(program: ExportedProgram, example: Any, dropped: tuple[str, ...]) -> Iterator[None]:
     """Takes out of a program what belongs to one machine or one process while it is saved, then puts it back.
 
     Those are example inputs, source lines, and the history of each node, which names graphs by memory address.
     """
     inputs = program._example_inputs
     kept = [(node, node.meta) for node in program.graph.nodes]
-    program._example_inputs = (example, {})
+    program._example_inputs = example
     try:
         for node, meta in kept:
-            node.meta = {key: value for key, value in meta.items() if key not in ("stack_trace", "from_node")}
+            node.meta = {key: value for key, value in meta.items() if key not in dropped}
         yield
     finally:
         program._example_inputs = inputs

@@ -11,9 +11,9 @@ from torch.fx import GraphModule
 from compress.calibrate.fake import output_axis, rounded
 from compress.data.base import Dataset
 from compress.model.core import Model, state
+from compress.model.edit import edited, set_parameter
 from compress.model.layers import MULTIPLYING, layers, select
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, set_parameter
 from compress.schema import Strict, validate
 
 # Thresholds that are tried, as shares of the largest magnitude.

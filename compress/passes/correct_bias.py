@@ -13,10 +13,10 @@ from compress.calibrate.fake import channel_axis, fake_activation, fake_weight, 
 from compress.data.base import Dataset
 from compress.errors import InternalError
 from compress.model.core import Model, state
+from compress.model.edit import edited, get_parameter, own_bias, set_parameter
 from compress.model.layers import MULTIPLYING, Layer, layers, select
 from compress.model.watch import held_arguments
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, own_bias, set_parameter
 from compress.passes.rows import calibration_batches
 from compress.recipe import CalibrationMethod
 from compress.schema import Strict, validate

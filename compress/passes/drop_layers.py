@@ -14,9 +14,9 @@ from torch.fx import GraphModule
 from compress.data.base import Dataset
 from compress.errors import PassError
 from compress.model.core import Model
+from compress.model.edit import batch_norms, edited, get_parameter
 from compress.model.layers import select
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import batch_norms, edited, get_parameter
 from compress.passes.prune.statistics import renew_statistics
 from compress.passes.residual import ResidualLayer, residual_layers
 from compress.passes.watch import Seen, watch

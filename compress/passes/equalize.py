@@ -10,8 +10,8 @@ from torch.fx import GraphModule, Node
 
 from compress.data.base import Dataset
 from compress.model.core import Model
+from compress.model.edit import attribute_name, edited, get_parameter, own_bias, set_parameter, unlifted
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import attribute_name, edited, get_parameter, own_bias, set_parameter, unlifted
 from compress.passes.pairs import Pair, find_pairs, groups_of, layer_name
 from compress.passes.rows import calibration_batches, channel_peaks
 from compress.schema import Strict, validate

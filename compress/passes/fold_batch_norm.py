@@ -6,8 +6,8 @@ import torch
 
 from compress.data.base import Dataset
 from compress.model.core import Model
+from compress.model.edit import attribute_name, batch_norms, edited, get_parameter, own_bias, readers, set_parameter
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import attribute_name, batch_norms, edited, get_parameter, own_bias, readers, set_parameter
 
 _BEFORE = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")} | {
     "aten.linear.default"

@@ -12,8 +12,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from compress.data.base import Dataset
 from compress.errors import PassError
 from compress.model.core import Model
+from compress.model.edit import get_parameter
 from compress.model.layers import Layer
-from compress.passes.edit import get_parameter
 from compress.passes.watch import Seen, watch
 from compress.passes.weights import SharedWeight
 

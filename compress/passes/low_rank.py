@@ -10,9 +10,9 @@ from torch.fx import GraphModule, Node
 
 from compress.data.base import Dataset
 from compress.model.core import Model
+from compress.model.edit import edited, get_parameter, set_parameter
 from compress.model.layers import layers, select
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, set_parameter
 from compress.passes.moments import Moments
 from compress.passes.spectrum import Spectrum, spectrum
 from compress.passes.weights import SharedWeight, chosen_weights, moments_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.fx import GraphModule, Node
 
+from compress.model.edit import attribute_name, readers
 from compress.passes.base import Skip
-from compress.passes.edit import attribute_name, readers
 
 _CONVOLUTIONS = {f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding")}
 _LINEAR = "aten.linear.default"

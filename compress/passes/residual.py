@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
 
+from compress.model.edit import get_parameter
 from compress.passes.base import Skip
-from compress.passes.edit import get_parameter
 
 _ADD = ("aten.add.Tensor", "aten.add_.Tensor")
 _NORM = ("aten.layer_norm.", "aten.rms_norm.", "aten.batch_norm.", "aten.group_norm.", "aten.instance_norm.")

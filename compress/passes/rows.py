@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from compress.data.base import Dataset
 from compress.errors import PassError
 from compress.model.core import Model
+from compress.model.edit import unlifted
 from compress.passes.base import Context
-from compress.passes.edit import unlifted
 from compress.passes.watch import watch
 
 _BATCH = 64

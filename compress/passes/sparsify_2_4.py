@@ -11,9 +11,9 @@ from torch.fx import GraphModule
 from compress.data.base import Dataset
 from compress.errors import InternalError
 from compress.model.core import Model, state
+from compress.model.edit import edited, get_parameter, set_parameter
 from compress.model.layers import Layer, layers, select
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, set_parameter
 from compress.passes.moments import Moments
 from compress.passes.two_four import fits, fitted, is_2_4, mask_2_4
 from compress.passes.weights import CONVOLUTIONS, chosen_weights, moments_of, names_of

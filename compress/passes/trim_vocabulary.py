@@ -17,9 +17,9 @@ from compress.data.text_vocabulary import ids_of, special_ids, unknown_id
 from compress.errors import PassError
 from compress.model.belongings import token_tables
 from compress.model.core import Model
+from compress.model.edit import edited, get_parameter, set_buffer, set_parameter, unused_name
 from compress.model.layers import layers, select
 from compress.passes.base import Change, Context, PassResult, Skip
-from compress.passes.edit import edited, get_parameter, set_buffer, set_parameter, unused_name
 from compress.passes.lookups import INDEX, fixed_ids, is_mapped, lookups
 from compress.passes.weights import SharedWeight, chosen_weights, names_of
 from compress.schema import Strict, validate

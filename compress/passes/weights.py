@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
 
 from compress.model.core import Model
+from compress.model.edit import get_parameter, readers
 from compress.model.layers import Layer
 from compress.passes.base import Skip
-from compress.passes.edit import get_parameter, readers
 from compress.passes.moments import Moments
 from compress.passes.watch import Seen, watch
 

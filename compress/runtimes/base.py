@@ -130,6 +130,14 @@ class Finishes(Protocol):
         """Returns the file that ships, from that of `lower` or `quantize`."""
 
 
+@runtime_checkable
+class BuiltThere(Protocol):
+    """A runtime whose file a worker builds on the machine that runs it, out of the one that is lowered here."""
+
+    def check(self, lowered: Lowered) -> None:
+        """Refuses what the build would refuse, as far as the file tells; raises `LoweringError`."""
+
+
 RUNTIMES = Registry(
     "runtime",
     "edge_compress.runtimes",
@@ -137,6 +145,8 @@ RUNTIMES = Registry(
         "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
         "litert": "compress.runtimes.litert:LiteRt",
         "tflite_runtime": "compress.runtimes.tflite_runtime:TfliteRuntime",
+        "torch": "compress.runtimes.torch:Torch",
+        "tensorrt": "compress.runtimes.tensorrt:TensorRt",
     },
 )
 

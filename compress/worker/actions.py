@@ -32,7 +32,7 @@ def perform(job: Job) -> dict[str, Any]:
 def outputs(job: Job) -> dict[str, Any]:
     """Runs all rows, `batch` at a time, and writes every output to the file `outputs`."""
     given = read_arrays(Path(job.inputs))
-    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+    with _open(job, job.artifact, job.threads) as session:
         feed = check_inputs(session.inputs, given)
         rows = _rows(job, feed)
         parts = []
@@ -53,7 +53,7 @@ def latency(job: Job) -> dict[str, Any]:
     given = read_arrays(Path(job.inputs))
     session_class(job.runtime)
     start = perf_counter_ns()
-    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+    with _open(job, job.artifact, job.threads) as session:
         call = _prepare(session, given, job)
         load_ns = perf_counter_ns() - start
         start = perf_counter_ns()
@@ -75,7 +75,7 @@ def duel(job: Job) -> dict[str, Any]:
     plans = [(job.artifact, job.threads), (job.rival, job.rival_threads or job.threads)]
     order = (1, 0) if job.flip else (0, 1)
     # What a runtime sets up once, when it opens its first file, belongs to neither side.
-    with open_session(job.runtime, Path(plans[order[0]][0]), plans[order[0]][1]):
+    with _open(job, *plans[order[0]]):
         pass
     with ExitStack() as stack:
         calls: dict[int, Callable[[], None]] = {}
@@ -83,7 +83,7 @@ def duel(job: Job) -> dict[str, Any]:
         for side in order:
             path, threads = plans[side]
             start = perf_counter_ns()
-            session = stack.enter_context(open_session(job.runtime, Path(path), threads))
+            session = stack.enter_context(_open(job, path, threads))
             calls[side] = _prepare(session, rows[jobs[side].inputs], jobs[side])
             load_ns[side] = perf_counter_ns() - start
         first, second = (calls[1], calls[0]) if job.flip else (calls[0], calls[1])
@@ -98,7 +98,7 @@ def duel(job: Job) -> dict[str, Any]:
 def sparse(job: Job) -> dict[str, Any]:
     """Times calls that come one at a time, `pause_s` apart, with cold caches."""
     given = read_arrays(Path(job.inputs))
-    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+    with _open(job, job.artifact, job.threads) as session:
         call = _prepare(session, given, job)
         call()
         return {"calls_ms": time_sparse(call, calls=job.calls, pause_s=job.pause_s)}
@@ -107,23 +107,27 @@ def sparse(job: Job) -> dict[str, Any]:
 def profile(job: Job) -> dict[str, Any]:
     """Times every operator with the runtime's own profiler."""
     given = read_arrays(Path(job.inputs))
-    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+    with _open(job, job.artifact, job.threads) as session:
         feed = check_inputs(session.inputs, given)
         found = session.profile({name: array[: job.batch] for name, array in feed.items()}, job.calls)
     return {"operators": [asdict(item) for item in found], "calls": job.calls}
 
 
 def empty(job: Job) -> dict[str, Any]:
-    """Imports the runtime, opens nothing, reads the peak memory and then the runtime's version."""
-    session_class(job.runtime)
+    """Imports the runtime, opens nothing, reads the peak memory and then the runtime's version.
+
+    What the provider needs is started, too: it is there before any artifact. `processor` names what computes beside the
+    CPU.
+    """
+    processor = session_class(job.runtime).processor(job.provider)
     peak = peak_rss_bytes()
-    return {"peak_rss_bytes": peak, "version": runtime_version(job.runtime)}
+    return {"peak_rss_bytes": peak, "version": runtime_version(job.runtime), "processor": processor}
 
 
 def describe(job: Job) -> dict[str, Any]:
     """Returns the artifact's signature and which operators run where; `inputs`, if given, holds a row to run with."""
     given = read_arrays(Path(job.inputs)) if job.inputs else None
-    with open_session(job.runtime, Path(job.artifact), job.threads) as session:
+    with _open(job, job.artifact, job.threads) as session:
         row = None if given is None else {name: array[:1] for name, array in given.items()}
         return {
             "inputs": {name: asdict(spec) for name, spec in session.inputs.items()},
@@ -132,15 +136,29 @@ def describe(job: Job) -> dict[str, Any]:
         }
 
 
+def build(job: Job) -> dict[str, Any]:
+    """Builds the engine of an artifact on this machine and writes it to `outputs`; the answer is its manifest."""
+    found = session_class(job.runtime)
+    if not hasattr(found, "build"):
+        raise JobError(f"the runtime {job.runtime!r} builds no engines: its artifacts run as they are")
+    manifest = found.build(Path(job.artifact), job.batch, Path(job.inputs) if job.inputs else None, Path(job.outputs))
+    return {"manifest": manifest}
+
+
 ACTIONS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "outputs": outputs,
     "latency": latency,
     "duel": duel,
     "sparse": sparse,
     "profile": profile,
+    "build": build,
     "empty": empty,
     "describe": describe,
 }
+
+
+def _open(job: Job, path: str, threads: int) -> Session:
+    return open_session(job.runtime, Path(path), threads, job.settings)
 
 
 def _prepare(session: Session, given: Mapping[str, Array], job: Job) -> Callable[[], None]:

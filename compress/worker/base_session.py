@@ -21,6 +21,17 @@ class BaseSession(ABC):
         """Closes the session."""
         self.close()
 
+    @classmethod
+    def processor(cls, provider: str) -> str:
+        """Returns what computes beside the CPU, and starts it; empty where nothing does.
+
+        Raises:
+            JobError: If the runtime has no such provider, or it does not work here.
+        """
+        if provider != "cpu":
+            raise JobError(f"this runtime computes on the CPU only; the job asks for {provider!r}")
+        return ""
+
     @abstractmethod
     def close(self) -> None:
         """Frees what the runtime holds."""

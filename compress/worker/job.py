@@ -20,6 +20,7 @@ NEEDED = {
     "sparse": ("artifact", "inputs"),
     "profile": ("artifact", "inputs"),
     "describe": ("artifact",),
+    "build": ("artifact", "outputs"),
     "empty": (),
 }
 PRECISIONS = ("float", "int8")
@@ -31,8 +32,10 @@ class Job:
 
     1. `action` is `outputs` (run every row), `latency` (time calls), `duel` (time an artifact and its rival in
        turns), `sparse` (time `calls` calls, one every `pause_s` seconds, with cold caches), `profile` (time every
-       operator over `calls` calls), `describe` (signature and placement) or `empty` (import the runtime, open
-       nothing: what memory costs before any artifact).
+       operator over `calls` calls), `describe` (signature and placement), `build` (an engine for this machine and
+       calls of at most `batch` rows, out of an artifact that is none yet; `inputs` may be the timings of an earlier
+       build, `outputs` gets the engine) or `empty` (import the runtime, open nothing: what memory costs before any
+       artifact).
     2. `artifact`, `rival`, `inputs` and `rival_inputs` are files that must exist where the worker runs, `outputs` and
        `result` files that it writes. `inputs`, `rival_inputs` and `outputs` are `.npz` files, one array `[rows, ...]`
        per named input or output.
@@ -42,7 +45,9 @@ class Job:
     5. `cpus` are the processors to stay on, where the machine allows it; empty means all.
     6. `rival_threads` are the rival's threads, 0 the same as the artifact's; `rival_inputs` are its rows, where it
        takes others. With `flip` the rival is opened and timed first.
-    7. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
+    7. `provider` is what of the machine computes, in the words of a target's key `provider`; `compile` asks torch to
+       compile. `screened` are the sha256 of files that the sender checked because opening them may run their content.
+    8. A worker that still runs after `limit_s` is ended by an alarm of its own, so that none outlives its parent
        for long; 0 means no limit.
     """
 
@@ -66,6 +71,15 @@ class Job:
     pause_s: float = 1.0
     cpus: tuple[int, ...] = ()
     limit_s: float = 0.0
+    provider: str = "cpu"
+    compile: bool = False
+    screened: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a Session is opened with beside its threads; only what differs from the default."""
+        given = {"provider": self.provider, "compile": self.compile, "screened": self.screened}
+        return {key: value for key, value in given.items() if value not in ("cpu", False, ())}
 
     def __post_init__(self) -> None:
         _one_of("action", self.action, tuple(NEEDED))
@@ -107,7 +121,7 @@ def parse_job(values: Mapping[str, Any]) -> Job:
     for key in ("action", "runtime", "result"):
         if key not in given:
             raise JobError(f"job: the key {key!r} is missing")
-    given["cpus"] = tuple(given.get("cpus", ()))
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     return Job(**given)
 
 
@@ -147,4 +161,5 @@ def _fits(value: Any, annotation: str) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation == "float":
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, (list, tuple)) and all(isinstance(item, int) for item in value)
+    kind = str if "str" in annotation else int
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)

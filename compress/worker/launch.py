@@ -25,6 +25,8 @@ KEPT = (
     "CUDA_VISIBLE_DEVICES",
     "SYSTEMROOT",
 )
+# On a GPU libraries of NVIDIA may round the inputs of float32 products to 10 bits (TF32): float32 stays what it says.
+FIXED = {"NVIDIA_TF32_OVERRIDE": "0"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 # How long after its timeout a worker whose parent died ends itself.
@@ -130,7 +132,7 @@ def _cpus(threads: int) -> list[int]:
 
 def _environment(folder: Path, threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "TMPDIR": str(folder)}
+    return {**kept, **FIXED, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "TMPDIR": str(folder)}
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""ONNX files (`.onnx`, `.ort`) in ONNX Runtime on the CPU."""
+"""ONNX files (`.onnx`, `.ort`) in ONNX Runtime, on the CPU or through another of its execution providers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ from .arrays import Array
 from .base_session import BaseSession
 from .errors import JobError
 from .feed import check_inputs, portions, zeros
+from .onnxruntime_providers import CPU, PROVIDERS, check, open_file, refuse_absence
 from .session import Operators, OperatorTime, Placement, TensorSpec
-
-PROVIDER = "CPUExecutionProvider"
-# Behind the first four bytes of an `.ort` file.
-ORT_MARK = b"ORTM"
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -39,16 +36,26 @@ PRODUCTS = {"MatMul", "FusedMatMul", "TransposeMatMul", "Attention"}
 class OnnxRuntimeSession(BaseSession):
     """One ONNX file, opened as it is deployed: all graph optimisations, sequential, one pool of `threads` threads."""
 
-    def __init__(self, artifact: Path, threads: int) -> None:
+    def __init__(self, artifact: Path, threads: int, provider: str = "cpu") -> None:
         self._artifact = artifact
         self._threads = threads
-        self._session: Any = _open(artifact, _options(threads))
+        self._provider = provider
+        self._session: Any = open_file(artifact, _options(threads), provider)
         self.inputs = {item.name: _spec(item) for item in self._session.get_inputs()}
         self.outputs = {item.name: _spec(item) for item in self._session.get_outputs()}
 
     def __enter__(self) -> OnnxRuntimeSession:
         """Returns the session itself."""
         return self
+
+    @classmethod
+    def processor(cls, provider: str) -> str:
+        """Returns the GPU that a provider computes on; empty for the CPU.
+
+        Raises:
+            JobError: If the provider does not work here.
+        """
+        return check(provider)
 
     def close(self) -> None:
         """Frees the session."""
@@ -64,6 +71,7 @@ class OnnxRuntimeSession(BaseSession):
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
         for name in self.outputs:
+            # On a GPU this copies the outputs back, and so waits for them.
             binding.bind_output(name)
         run = session.run_with_iobinding
 
@@ -79,15 +87,18 @@ class OnnxRuntimeSession(BaseSession):
         One profiled run lists every operator of the optimised graph. The CPU provider takes all of them, so what
         sets an int8 artifact apart is its weighted operators (`Conv`, `Gemm`, `MatMul` with a matrix, ...): one that
         stayed in float is not accelerated. Operators without weights (`Softmax`, `Add`, a product of two activations)
-        count as accelerated wherever the provider runs them, since their float kernel is the one there is.
+        count as accelerated wherever the provider runs them, since their float kernel is the one there is. On a GPU
+        the provider alone counts: what it does not take runs on the CPU. An engine of TensorRT is one operator.
 
         Args:
             precision: `float` or `int8`.
             inputs: One row to run with; zeros if None.
         """
         events = self._profiled(inputs or zeros(self.inputs), 1)
-        path = f"{PROVIDER}, integer kernels" if precision == "int8" else PROVIDER
-        return Placement(path, _count(events, precision))
+        name = PROVIDERS[self._provider].name
+        refuse_absence(self._provider, {event["args"]["provider"] for event in events if _is_kernel(event)})
+        path = f"{name}, integer kernels" if precision == "int8" and name == CPU else name
+        return Placement(path, _count(events, precision, name))
 
     def profile(self, inputs: Mapping[str, Array], calls: int) -> tuple[OperatorTime, ...]:
         """Returns the time of every operator by ONNX Runtime's own profiler, without the first call."""
@@ -111,7 +122,7 @@ class OnnxRuntimeSession(BaseSession):
             options = _options(self._threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = _open(self._artifact, options)
+            session = open_file(self._artifact, options, self._provider)
             feed = portions(self.inputs, check_inputs(self.inputs, inputs))[0]
             for _ in range(calls):
                 session.run(None, feed)
@@ -129,17 +140,6 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _open(artifact: Path, options: Any) -> Any:
-    try:
-        with artifact.open("rb") as file:
-            if file.read(8)[4:] == ORT_MARK:
-                # It would go by the file's ending.
-                options.add_session_config_entry("session.load_model_format", "ORT")
-        return onnxruntime.InferenceSession(str(artifact), options, providers=[PROVIDER])
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise JobError(f"{artifact}: ONNX Runtime {onnxruntime.__version__} cannot open it: {error}") from error
-
-
 def _spec(item: Any) -> TensorSpec:
     if item.type not in DTYPES:
         raise JobError(f"{item.name!r} is {item.type}; inputs and outputs must be tensors of numbers")
@@ -147,10 +147,10 @@ def _spec(item: Any) -> TensorSpec:
     return TensorSpec(shape, DTYPES[item.type])
 
 
-def _count(events: list[dict[str, Any]], precision: str) -> tuple[Operators, ...]:
+def _count(events: list[dict[str, Any]], precision: str, provider: str) -> tuple[Operators, ...]:
     """Counts executed nodes by operator and reason. A node inside a loop is one node however often it ran."""
     nodes = {(event["name"], event["args"]["node_index"]): event["args"] for event in events if _is_kernel(event)}
-    counts = Counter((node["op_name"], _why_not(node, precision)) for node in nodes.values())
+    counts = Counter((node["op_name"], _why_not(node, precision, provider)) for node in nodes.values())
     return tuple(Operators(name, count, not reason, reason) for (name, reason), count in sorted(counts.items()))
 
 
@@ -158,10 +158,10 @@ def _is_kernel(event: Mapping[str, Any]) -> bool:
     return event.get("cat") == "Node" and "provider" in event.get("args", {})
 
 
-def _why_not(node: Mapping[str, Any], precision: str) -> str:
-    if node["provider"] != PROVIDER:
+def _why_not(node: Mapping[str, Any], precision: str, provider: str) -> str:
+    if node["provider"] != provider:
         return f"runs on {node['provider']}"
-    if precision == "int8" and _is_weighted_float(node):
+    if provider == CPU and precision == "int8" and _is_weighted_float(node):
         return "float kernel; see the layer table"
     return ""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +19,15 @@ SESSIONS = {
     "litert": "litert_session:LiteRtSession",
     "tflite_runtime": "tflite_runtime_session:TfliteRuntimeSession",
     "executorch": "executorch_session:ExecuTorchSession",
+    "torch": "torch_session:TorchSession",
+    "tensorrt": "tensorrt_session:TensorRtSession",
 }
-# Runtime -> the distribution whose version is the runtime's.
-DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
+# Runtime -> the distributions whose version is the runtime's, the first that is installed.
+DISTRIBUTIONS = {
+    "litert": ("ai-edge-litert",),
+    "tflite_runtime": ("tflite-runtime",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Session(Protocol):
 def session_class(runtime: str) -> Any:
     """Returns the class that opens artifacts of a runtime; importing it imports the runtime.
 
-    Its constructor takes the artifact's `Path` and the number of threads.
+    Its constructor takes the artifact's `Path`, the number of threads, and the settings that it knows by keyword; its
+    class method `processor` tells what computes for a provider.
 
     Raises:
         JobError: If the runtime is unknown, or its package is not installed where the worker runs.
@@ -127,17 +136,27 @@ def runtime_version(runtime: str) -> str:
     """Returns the version of a runtime's package where the worker runs; empty where it has none."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(DISTRIBUTIONS.get(runtime, runtime))
-    except PackageNotFoundError:
-        return ""
+    for name in DISTRIBUTIONS.get(runtime, (runtime,)):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return ""
 
 
-def open_session(runtime: str, artifact: Path, threads: int) -> Session:
+def open_session(runtime: str, artifact: Path, threads: int, settings: Mapping[str, Any] | None = None) -> Session:
     """Opens an artifact in its runtime.
 
+    Args:
+        runtime: The runtime's name.
+        artifact: The file.
+        threads: Of the runtime.
+        settings: Keywords of the runtime's Session, such as `provider`.
+
     Raises:
-        JobError: If the runtime is missing, or it refuses the file.
+        JobError: If the runtime is missing, knows no such setting, or refuses the file.
     """
-    session: Session = session_class(runtime)(artifact, threads)
+    found = session_class(runtime)
+    unknown = sorted(set(settings or ()) - set(inspect.signature(found).parameters))
+    if unknown:
+        raise JobError(f"the runtime {runtime!r} has no setting {unknown[0]!r}")
+    session: Session = found(artifact, threads, **(settings or {}))
     return session

@@ -24,6 +24,7 @@ from compress.recipe import QuantScheme, Recipe
 from compress.runtimes.base import Finishes, Lowered, TakesFiles, outcomes
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
+from compress.workflow import engine
 from compress.workflow.as_file import RUNTIME, not_possible, observe
 from compress.workflow.passes import run_passes, step_info
 from compress.workflow.plan import Plan, runtime, versions
@@ -190,6 +191,7 @@ def quantize(
         careful=adds_in_16_bits(target.cpu),
         fusion=target.fusion,
         flavour=target.flavour,
+        provider=target.provider,
         runtime=target.runtime,
         versions=versions(target.runtime),
     )
@@ -290,15 +292,19 @@ def build_target(
     raw = lower_float(models.original, target.runtime, cache, progress)
     baseline = finish(raw, target, cache, progress)
     name = "original" if models.changed else "float32"
-    built = [Built(name, models.original, baseline, digest(baseline.data))]
+
+    def artifact(scheme: str, model: Model | OnnxFile, lowered: Lowered) -> Built:
+        ready = engine.built(lowered, scheme, target, plan, cache, progress)
+        return Built(scheme, model, ready, digest(ready.data))
+
+    built = [artifact(name, models.original, baseline)]
     schemes = plan.schemes_for(target)
     try:
         floats = lower_float(models.compressed, target.runtime, cache, progress) if models.changed else raw
-        shipped = finish(floats, target, cache, progress) if models.changed else baseline
+        if models.changed:
+            built.append(artifact("float32", models.compressed, finish(floats, target, cache, progress)))
     except LoweringError as error:
         return (*built, *(Built(scheme.name, models.compressed, None, "", str(error)) for scheme in schemes))
-    if models.changed:
-        built.append(Built("float32", models.compressed, shipped, digest(shipped.data)))
     for scheme in schemes[1:]:
         try:
             ranges = None
@@ -306,7 +312,7 @@ def build_target(
                 found = find_ranges(models.compressed, floats, models.dataset, label, plan, cache, progress)
                 ranges = models.learned(models.compressed, found)
             made = quantize(floats, scheme, ranges, target, cache, progress)
-            built.append(Built(scheme.name, models.compressed, made, digest(made.data)))
+            built.append(artifact(scheme.name, models.compressed, made))
         except LoweringError as error:
             built.append(Built(scheme.name, models.compressed, None, "", str(error)))
     return tuple(built)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.errors import ModelError
 from compress.model.fileinfo import FileInfo, identify, is_integer_weight
-from compress.model.screen import sniff
+from compress.model.screen import screen_pt2, sniff
 from compress.worker.session import SESSIONS, TensorSpec
 
 # What a file's content says -> the runtimes that open it, first the one that does where no target says which.
@@ -21,6 +21,7 @@ RUNTIMES_OF = {
     "ort": ("onnxruntime",),
     "tflite": ("litert", "tflite_runtime"),
     "pte": ("executorch",),
+    "pt2": ("torch",),
 }
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
 SAFE_IDS = 2
@@ -97,7 +98,7 @@ def _open(path: Path) -> ModelFile:
     if kind not in RUNTIMES_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",
-            "name an .onnx, .ort, .tflite or .pte file; a .pt2, a factory or a Hugging Face folder is lowered first: "
+            "name an .onnx, .ort, .tflite, .pte or .pt2 file; a factory or a Hugging Face folder is lowered first: "
             "edge-compress run.",
         )
     runtime = RUNTIMES_OF[kind][0]
@@ -106,8 +107,10 @@ def _open(path: Path) -> ModelFile:
             f"{path}: it is for {runtime}, which this version does not run",
             f"runtimes here: {', '.join(sorted(SESSIONS))}.",
         )
-    if kind == "pte":
-        # Its weights lie inside what backends made of them; how it runs is told by its placement alone.
+    if kind == "pt2":
+        screen_pt2(path)
+    if kind in ("pte", "pt2"):
+        # A .pte's weights lie inside what backends made of them; torch has no integers here.
         identity = identify(path)
         return ModelFile(path.name, path, kind, runtime, identity.sha256, identity.size_bytes, "float")
     info = _describe(path, kind)

@@ -70,6 +70,7 @@ class Site:
             step,
             host=self.target.host,
             threads=self.target.threads,
+            settings=self.target.job_settings,
             machine=self.machine,
             versions=versions(self.target.runtime),
             **inputs,
@@ -91,13 +92,15 @@ def measure_target(
     progress: Progress,
     files: dict[str, bytes],
     leaks: tuple[Leak, ...] = (),
+    gpu: str = "",
 ) -> TargetEvidence:
     """Measures every artifact of a target beside the first and decides which one ships.
 
-    What is to be published beside the artifacts, the rows that flipped, is added to `files`.
+    What is to be published beside the artifacts, the rows that flipped, is added to `files`. `gpu` names what computes
+    beside the processor of the host.
     """
     host = open_host(target)
-    site = Site(target, host, plan, holdout, cache, host.machine or machine)
+    site = Site(target, host, plan, holdout, cache, f"{host.machine or machine} {gpu}".strip())
     answers: dict[str, Arrays] = {}
     candidates: list[Candidate] = []
     for item in built:
@@ -146,7 +149,7 @@ def measure_target(
         candidates=tuple(candidates),
         verdicts=verdicts,
         choice=choice,
-        machine=host.machine,
+        machine=", ".join(part for part in (host.machine, gpu) if part),
     )
 
 

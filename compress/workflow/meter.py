@@ -98,6 +98,7 @@ class TargetMeter:
             host=self.on.host,
             threads=self.on.threads,
             format=[self.on.format, self.on.target_platform],
+            settings=self.on.job_settings,
             cpu=self.on.cpu,
             machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),

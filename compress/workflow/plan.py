@@ -33,12 +33,17 @@ PACKAGES = {
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
     "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
+    # TensorRT's own version is asked of the machine that builds; see `engine`.
+    "tensorrt": ("torch", "onnx", "onnxscript", "onnxruntime"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
     "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    "tensorrt": ("onnx", "onnxscript", "onnxruntime"),
 }
+# A distribution -> another one that brings the same package.
+_SAME = {"onnxruntime": "onnxruntime-gpu"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def runtime(name: str) -> Runtime:
 def versions(name: str) -> dict[str, str]:
     """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
     packages = PACKAGES.get(name, PACKAGES["torch"])
-    return {"edge-compress": code_digest(), **{package: installed_version(package) for package in packages}}
+    return {"edge-compress": code_digest(), **{package: _version(package) for package in packages}}
 
 
 @functools.cache
@@ -222,6 +227,11 @@ def _set_up(target: Target, where: str) -> None:
         python_of(target.runtime)
     except WorkerError as error:
         raise MissingPackageError(f"{where}: the target {target.name!r}: {error.message}", error.hint) from error
+
+
+def _version(package: str) -> str:
+    names = (package, _SAME.get(package, package))
+    return next((found for name in names if (found := installed_version(name)) != "not installed"), "not installed")
 
 
 def _installed(package: str, target: Target, where: str) -> None:

@@ -12,6 +12,7 @@ from compress.hosts import open_host
 from compress.model.core import Model
 from compress.processors import adds_in_16_bits
 from compress.recipe import CalibrationMethod, QuantScheme
+from compress.runtimes.base import BuiltThere
 from compress.search.ladder import Ladder, Score, Trial
 from compress.search.sensitivity import back_to_float
 from compress.store.cache import Cache
@@ -20,7 +21,7 @@ from compress.workflow.attempts import Attempts
 from compress.workflow.build import Built, Models
 from compress.workflow.holdout import Holdout
 from compress.workflow.measure import Site
-from compress.workflow.plan import Plan
+from compress.workflow.plan import Plan, runtime
 from compress.workflow.progress import Progress
 from compress.workflow.sensitivity import find_sensitivity
 
@@ -50,6 +51,7 @@ def search_target(
     cache: Cache,
     machine: str,
     progress: Progress,
+    gpu: str = "",
 ) -> Searched:
     """Measures the sensitivity of layers where that is asked for, and repairs schemes that do not pass.
 
@@ -63,9 +65,14 @@ def search_target(
         cache: Finished steps.
         machine: The processor, for keys.
         progress: Told what is happening.
+        gpu: What computes beside the processor, for keys.
     """
+    if isinstance(runtime(target.runtime), BuiltThere):
+        said = "not repaired: each attempt would need an engine of its own, built for minutes"
+        wanted = [scheme.name for scheme in plan.schemes_for(target) if scheme.dtype.startswith("int")]
+        return Searched(repairs=tuple(Repair(name, "", validation.split, validation.rows, (), said) for name in wanted))
     host = open_host(target)
-    site = Site(target, host, plan, validation, cache, host.machine or machine)
+    site = Site(target, host, plan, validation, cache, f"{host.machine or machine} {gpu}".strip())
     floats = next((item for item in built if item.scheme == "float32" and item.lowered is not None), None)
     found = Searched()
     for scheme in plan.schemes_for(target):

@@ -33,6 +33,7 @@ from compress.target import Target
 from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target, open_model
 from compress.workflow.certify import places
+from compress.workflow.engine import processor
 from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
 from compress.workflow.measure import measure_target
 from compress.workflow.meter import meters
@@ -171,15 +172,16 @@ def _one_target(
     """An error of one target is that target's; the others' results are kept. `validation` rows are searched with."""
     try:
         built = build_target(models, target, plan, label, cache, progress)
+        gpu = processor(target, plan)
     except LoweringError as error:
         settings = target.model_dump(mode="json", exclude={"name", "runtime"}, by_alias=True)
         choice = Choice(None, f"the original cannot be lowered: {error.message}")
         return TargetEvidence(target.name, target.runtime, settings, (), {}, choice, str(error)), ()
     found = Searched()
     if validation is not None:
-        found = search_target(models, built, target, plan, label, validation, cache, machine, progress)
+        found = search_target(models, built, target, plan, label, validation, cache, machine, progress, gpu)
         built = (*built, *found.built)
-    evidence = measure_target(built, target, holdout, plan, cache, machine, progress, files, leaks)
+    evidence = measure_target(built, target, holdout, plan, cache, machine, progress, files, leaks, gpu)
     return replace(evidence, sensitivities=found.sensitivities, repairs=found.repairs), built
 
 

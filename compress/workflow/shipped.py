@@ -54,10 +54,11 @@ def generic_target(runtime: str) -> Target:
     """
     from compress.target import load_target
 
-    for name in profiles():
-        found = load_target(name, Path())
-        if found.runtime == runtime:
-            return found
+    found = [load_target(name, Path()) for name in profiles()]
+    # Of several the plainest: on the CPU, as the runtime is when nobody sets anything.
+    for target in sorted(found, key=lambda item: len(item.job_settings)):
+        if target.runtime == runtime:
+            return target
     raise StoreError(f"there is no generic target for {runtime}", "name one with --target.")
 
 

@@ -18,7 +18,7 @@ from compress.hosts.local import LocalHost
 
 # What the tests' own environment holds; the others may be there or not.
 INSTALLED = ("torch", "onnxruntime", "litert")
-RUNTIMES = (*INSTALLED, "tflite_runtime", "executorch")
+RUNTIMES = (*INSTALLED, "tflite_runtime", "executorch", "tensorrt")
 
 
 def test_what_runs_here(command: Command) -> None:
@@ -44,9 +44,26 @@ def test_it_starts_every_runtime_in_a_worker(command: Command, monkeypatch: pyte
     monkeypatch.setenv("COLUMNS", "250")
     said = command("doctor")
     assert said.code == 0
-    assert asked[:2] == [("onnxruntime", "empty"), ("litert", "empty")]
+    assert asked[:3] == [("torch", "empty"), ("onnxruntime", "empty"), ("litert", "empty")]
     lines = {line.split()[0]: line for line in said.out.splitlines() if line}
     assert re.search(r"no .*killed by SIGILL.*\[onnxruntime\].*pip install --force-reinstall", lines["onnxruntime"])
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+def test_every_provider_says_why_it_does_not_run_here(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    answer = json.loads(command("doctor", "--json").out)
+    assert [(item["runtime"], item["provider"]) for item in answer["providers"]] == [
+        ("onnxruntime", "cuda"),
+        ("onnxruntime", "tensorrt"),
+        ("onnxruntime", "nv-tensorrt-rtx"),
+        ("torch", "cuda"),
+    ]
+    tensorrt = next(item for item in answer["runtimes"] if item["runtime"] == "tensorrt")
+    for item in (tensorrt, *answer["providers"]):
+        assert item["works"] is False
+        assert "no NVIDIA GPU here" in item["why_not"] and "install the NVIDIA driver" in item["remedy"]
+    assert "onnxruntime, nv-tensorrt-rtx  no" in command("doctor").out
 
 
 def test_what_is_not_installed_names_the_extra(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

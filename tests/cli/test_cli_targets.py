@@ -14,8 +14,16 @@ PROFILES = [
     "executorch-cpu",
     "litert-cpu",
     "onnxruntime-cpu",
+    "onnxruntime-cuda",
     "onnxruntime-mobile",
+    "onnxruntime-rtx",
+    "onnxruntime-tensorrt",
+    "tensorrt",
     "tflite-runtime-cpu",
+    "torch-compile-cpu",
+    "torch-compile-cuda",
+    "torch-cpu",
+    "torch-cuda",
 ]
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from compress.model.core import Model, TensorInfo
+from compress.model.edit import get_parameter
 from compress.model.factory import export_module
-from compress.passes.edit import get_parameter
 from compress.passes.prune.axes import places
 from compress.passes.prune.groups import Analysis, Group, analyse_module, apply_cut
 

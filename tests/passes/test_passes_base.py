@@ -7,8 +7,8 @@ import pytest
 from tiny_models import exported
 
 from compress.errors import CompressError, DataError, InternalError, PassError
+from compress.model.edit import edited
 from compress.passes.base import PASSES, Change, Context, PassResult, Skip, run_pass
-from compress.passes.edit import edited
 
 DONE = (Change("up", "halved"),)
 

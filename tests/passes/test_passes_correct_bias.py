@@ -22,7 +22,7 @@ def corrected(module, arrays, **options):
 
 def rounded_answers(model, rows, bits):
     """What the graph answers with every weight rounded."""
-    from compress.passes.edit import edited, get_parameter, set_parameter
+    from compress.model.edit import edited, get_parameter, set_parameter
 
     def edit(graph):
         for layer in layers(model):

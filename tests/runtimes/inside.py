@@ -13,7 +13,8 @@ from compress.model.layers import Layer
 
 def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
     """Gives every constant tensor of a file, in its own dtype."""
-    return {"onnxruntime": _onnx, "litert": _tflite, "tflite_runtime": _tflite}[runtime](data)
+    reads = {"onnxruntime": _onnx, "tensorrt": _onnx, "litert": _tflite, "tflite_runtime": _tflite, "torch": _pt2}
+    return reads[runtime](data)
 
 
 def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | str) -> bool:
@@ -54,6 +55,14 @@ def _onnx(data: bytes) -> list[NDArray[Any]]:
     from onnx import numpy_helper
 
     return [numpy_helper.to_array(item) for item in onnx.load_from_string(data).graph.initializer]
+
+
+def _pt2(data: bytes) -> list[NDArray[Any]]:
+    import io
+
+    import torch
+
+    return [value.detach().numpy() for value in state(torch.export.load(io.BytesIO(data))).values()]
 
 
 def _tflite(data: bytes) -> list[NDArray[Any]]:

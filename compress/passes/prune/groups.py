@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule
 
 from compress.model.core import Model
-from compress.passes.edit import edited, get_parameter
+from compress.model.edit import edited, get_parameter
 from compress.passes.prune.axes import Axis, Cut, Dim, leaves, places, size, terms
 from compress.passes.prune.rules_elements import RULES as ELEMENTS
 from compress.passes.prune.rules_layers import KERNEL

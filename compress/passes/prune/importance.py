@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from compress.errors import PassError
 from compress.model.core import Model
-from compress.passes.edit import batch_norms, get_parameter
+from compress.model.edit import batch_norms, get_parameter
 from compress.passes.prune.axes import places
 from compress.passes.prune.from_rows import Floats, Sample, activations, first_order, fisher, gate_gradients
 from compress.passes.prune.groups import Analysis, Group

@@ -17,7 +17,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from compress.model.core import MAX_BATCH, Model, Signature, TensorInfo, example_inputs
-from compress.passes.edit import get_parameter
+from compress.model.edit import get_parameter
 from compress.passes.prune.axes import Cut
 from compress.passes.prune.costs import groups_in
 from compress.passes.prune.groups import Analysis, Group

@@ -12,8 +12,8 @@ from torch.fx import GraphModule
 
 from compress.data.base import Dataset
 from compress.model.core import Model
+from compress.model.edit import batch_norms, edited
 from compress.passes.base import Change, Context, PassResult, Skip, run_pass
-from compress.passes.edit import batch_norms, edited
 from compress.passes.prune.allocate import Deal
 from compress.passes.prune.costs import Costs, multiply_adds
 from compress.passes.prune.eligible import eligible

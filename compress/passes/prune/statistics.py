@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
 from compress.model.core import Model
-from compress.passes.edit import get_parameter
+from compress.model.edit import get_parameter
 
 
 class _Observe(Interpreter):

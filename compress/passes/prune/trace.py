@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from compress.passes.edit import get_parameter
+from compress.model.edit import get_parameter
 from compress.passes.prune.axes import Cut, Dim, freeze, fresh, size
 
 # Stands for the batch while sizes are compared: a prime that no layer's width shares a factor with.
@@ -110,7 +110,7 @@ def trace(module: GraphModule, rules: Mapping[str, Rule]) -> Trace:
     """Walks a graph in eval form, its weights inside as `get_attr` nodes.
 
     Args:
-        module: As `compress.passes.edit.edited` hands it out; `meta["val"]` says the shapes.
+        module: As `compress.model.edit.edited` hands it out; `meta["val"]` says the shapes.
         rules: Operator -> rule.
     """
     found = Trace()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from compress.passes.edit import set_parameter, unused_name
+from compress.model.edit import set_parameter, unused_name
 from compress.passes.recalibrate.fit import Affine, Curve, Fitted
 
 _aten = torch.ops.aten

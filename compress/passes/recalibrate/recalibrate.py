@@ -11,8 +11,8 @@ from torch.fx import GraphModule
 from compress.data.base import Dataset
 from compress.errors import PassError, RecipeError, did_you_mean
 from compress.model.core import Model
+from compress.model.edit import edited
 from compress.passes.base import Change, Context, PassResult, Skip, Task
-from compress.passes.edit import edited
 from compress.passes.recalibrate.fit import (
     Classes,
     Fit,

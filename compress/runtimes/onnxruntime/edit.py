@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -85,12 +86,25 @@ def keep_float_readers(proto: Any, quantized: Iterable[str], tensors: Iterable[s
     outputs = {item.name for item in graph.output}
     for tensor in tensors:
         dequantized = f"{tensor}_DequantizeLinear_Output"
+        # Where each reader has a rounding of its own, they are numbered.
+        numbered = re.compile(rf"{re.escape(dequantized)}(_\d+)?")
         if tensor in outputs and tensor not in {item.name for item in graph.input}:
             # An output of the graph kept its name behind the rounding; the exact value gets it back.
             _rename(graph, {tensor: dequantized, f"{tensor}_QuantizeLinear_Input": tensor}, outside=False)
         for node in graph.node:
             if node.name not in asked:
-                node.input[:] = [tensor if name == dequantized else name for name in node.input]
+                node.input[:] = [tensor if numbered.fullmatch(name) else name for name in node.input]
+    _drop_unread_roundings(graph)
+
+
+def _drop_unread_roundings(graph: Any) -> None:
+    """Takes out pairs that nothing reads any more."""
+    outside = {item.name for item in graph.output}
+    for kind in ("DequantizeLinear", "QuantizeLinear"):
+        read = outside | {name for node in graph.node for name in node.input}
+        kept = [node for node in graph.node if node.op_type != kind or node.output[0] in read]
+        del graph.node[:]
+        graph.node.extend(kept)
 
 
 def keep_float_weights(proto: Any) -> None:

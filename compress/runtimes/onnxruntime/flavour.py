@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from compress.target import Target
+
 
 @dataclass(frozen=True)
 class Flavour:
@@ -37,3 +39,12 @@ FLAVOURS: dict[str, Flavour] = {
         options={"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True},
     ),
 }
+
+
+def computes_halves(target: Target) -> bool:
+    """Whether what runs there takes the types of the file as they are and has kernels for halves.
+
+    ONNX Runtime's CPU provider has none. Its TensorRT provider, before TensorRT 11, chooses types itself once halves
+    are allowed, for raw amounts and normalisation as well: there halves are only stored.
+    """
+    return target.runtime == "tensorrt" or target.provider in ("cuda", "nv-tensorrt-rtx")

@@ -23,7 +23,8 @@ from compress.runtimes.onnxruntime.edit import (
     serialized,
     share_transposed,
 )
-from compress.runtimes.onnxruntime.flavour import FLAVOURS, Flavour
+from compress.runtimes.onnxruntime.flavour import FLAVOURS, Flavour, computes_halves
+from compress.runtimes.onnxruntime.halves import compute_halves
 from compress.runtimes.onnxruntime.stored import (
     STORED_AS_HALVES,
     TOO_SMALL,
@@ -55,14 +56,14 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
        is float32. The CPU provider has no half kernels, and none that multiplies floats with int8.
     3. `int4`: matrix products by `MatMulNBits`, blocks of weights with a scale each; with dynamic activations it
        multiplies integers.
-    4. `flavour = "tensorrt"`: see `flavour`.
+    4. `flavour = "tensorrt"`: see `flavour`. Engines on a GPU that take the file's types compute `float16` in halves.
 
     Raises:
         LoweringError: If nothing can be quantized or the quantizer fails.
     """
     require("onnxruntime.quantization", why="int8 for ONNX Runtime")
     if scheme.dtype == "float16" and not scheme.rules:
-        return store_halves(lowered, scheme)
+        return compute_halves(lowered, scheme) if computes_halves(target) else store_halves(lowered, scheme)
     scaled = _scaled(lowered.data)
     parts, reasons = chosen(lowered, scheme, lambda item, use: _refusal(item, use, scaled))
     if any(part.scheme.activations == "static" for part in parts) and ranges is None:
@@ -227,8 +228,7 @@ def _static(
             },
         )
         quantizer.quantize_model()
-    if not flavour.dedicated:
-        keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
+    keep_float_readers(quantizer.model.model, nodes, sorted({item.input for item in done} - behind))
     if _opset(quantizer.model.model) >= _CHANNELS_SINCE:
         keep_float_weights(quantizer.model.model)
     quantizer.model.topological_sort()

@@ -1,4 +1,4 @@
-"""How a pass edits a graph: on a copy with the weights inside, exported again."""
+"""How a graph is edited: on a copy with the weights inside, exported again."""
 
 from __future__ import annotations
 
