@@ -17,6 +17,8 @@ from compress.worker.session import SESSIONS, TensorSpec
 
 # What a file's content says -> the runtime that opens it.
 RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch", "pt2": "torch"}
+# How the file of an engine ends; see `engine`.
+ENGINE = ".plan.zip"
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
 SAFE_IDS = 2
 
@@ -83,6 +85,11 @@ def synthetic_inputs(specs: Mapping[str, TensorSpec], rows: int, seed: int) -> d
 
 def _open(path: Path) -> ModelFile:
     kind = sniff(path)
+    if kind == "zip" and path.name.endswith(ENGINE):
+        raise ModelError(
+            f"{path}: an engine is machine code for one GPU; only the run that built it measures it",
+            "measure the .onnx of an onnxruntime target instead, with --target onnxruntime-tensorrt.",
+        )
     if kind not in RUNTIME_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",

@@ -24,6 +24,7 @@ from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.build import lower_float
+from compress.workflow.engine import built
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
 
@@ -123,6 +124,7 @@ class TargetMeter:
             folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
             self._folded = {model.digest: folded, **dict([*self._folded.items()][:_FOLDED])}
         lowered = lower_float(self._folded[model.digest], self.on.runtime, cache, Silent())
+        lowered = built(lowered, "float32", self.on, self.plan, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)
         np.savez(inputs, allow_pickle=False, **self._rows(model))
