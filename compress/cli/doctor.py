@@ -120,8 +120,8 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
     table = Table(box=None, pad_edge=False)
     for column in ("provider", "runs here", ""):
         table.add_column(column, overflow="fold", no_wrap=column == "provider")
-    for said, names in by_answer(computing).items():
-        table.add_row("\n".join(names), *(Text(part) for part in said))
+    for answer, names in by_answer(computing).items():
+        table.add_row("\n".join(names), *(Text(part) for part in answer))
     console.print(table)
     console.print()
     table = Table(box=None, pad_edge=False)

@@ -98,7 +98,7 @@ class TargetMeter:
             runtime=self.on.runtime,
             host=self.on.host,
             threads=self.on.threads,
-            settings=self.on.job_settings,
+            job=self.on.job_settings,
             cpu=self.on.cpu,
             machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),
