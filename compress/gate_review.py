@@ -77,7 +77,8 @@ class _Rule:
     """One rule: the policy's key, what it looks at, how it finds harms in a review, how it words one.
 
     `find` gives None where the review has no such part, and the harms otherwise; `form` writes a figure, `says` the
-    predicate with `{}` in place of the figure. `kinds` are the tasks that have such a figure at all.
+    predicate with `{}` in place of the figure, `says_less` that of a harm below zero, which is a gain. `kinds` are the
+    tasks that have such a figure at all.
     """
 
     name: str
@@ -86,6 +87,7 @@ class _Rule:
     find: Callable[[Review], tuple[Sequence[Harm], str] | None]
     form: Form
     kinds: tuple[str, ...] = ("binary",)
+    says_less: str = ""
 
     def judge(self, review: Review, bound: float, named: bool) -> RuleResult | None:
         """Returns the result; None where the task has no such figure and nobody asked for it by name."""
@@ -119,10 +121,11 @@ class _Rule:
         return RuleResult(self.name, "INCONCLUSIVE", f"{reason} {self.form(bound)}, {settled}")
 
     def _said(self, harm: Harm) -> str:
-        said = f"{self.says.replace('{}', self.form(harm.estimate), 1)}{harm.where}"
-        if harm.low == harm.high:
-            return said
-        return f"{said} ({self.form(harm.low)} to {self.form(harm.high)})"
+        ends, says = (harm.low, harm.high), self.says
+        if self.says_less and harm.estimate < 0:
+            ends, says = (-harm.high, -harm.low), self.says_less
+        said = f"{says.replace('{}', self.form(abs(harm.estimate)), 1)}{harm.where}"
+        return said if harm.low == harm.high else f"{said} ({self.form(ends[0])} to {self.form(ends[1])})"
 
 
 def _because(found: tuple[Sequence[Harm], str] | None) -> str:
@@ -310,9 +313,24 @@ _RULES = (
     _Rule("max_flips", "decisions beside a baseline", "decides otherwise on {} of the rows", _flips, percent),
     _Rule("max_approval_change", "approval rate", "changes the approval rate by {}", _approval, _points),
     _Rule("max_psi", "PSI", "has a PSI of {}", _psi, _number, ("binary", "regression")),
-    _Rule("max_ece_increase", "calibration error", "adds {} ECE", _ece, _number, ("binary", "multiclass")),
-    _Rule("max_cost_increase", "expected cost", "adds {} to the expected cost", _cost, percent),
-    _Rule("max_segment_auc_loss", "AUC of a segment", "loses {} AUC", _segment_auc, _number),
+    _Rule(
+        "max_ece_increase",
+        "calibration error",
+        "adds {} ECE",
+        _ece,
+        _number,
+        ("binary", "multiclass"),
+        says_less="saves {} ECE",
+    ),
+    _Rule(
+        "max_cost_increase",
+        "expected cost",
+        "adds {} to the expected cost",
+        _cost,
+        percent,
+        says_less="saves {} of the expected cost",
+    ),
+    _Rule("max_segment_auc_loss", "AUC of a segment", "loses {} AUC", _segment_auc, _number, says_less="gains {} AUC"),
     _Rule(
         "max_segment_approval_change",
         "approval rate of a segment",
@@ -321,9 +339,21 @@ _RULES = (
         _points,
     ),
     _Rule(
-        "max_segment_tpr_loss", "true positive rate of a segment", "loses {} of true positives", _segment_tpr, _points
+        "max_segment_tpr_loss",
+        "true positive rate of a segment",
+        "loses {} of true positives",
+        _segment_tpr,
+        _points,
+        says_less="gains {} of true positives",
     ),
-    _Rule("max_fairness_change", "gap between segments", "widens the gap by {}", _fairness, _points),
+    _Rule(
+        "max_fairness_change",
+        "gap between segments",
+        "widens the gap by {}",
+        _fairness,
+        _points,
+        says_less="narrows the gap by {}",
+    ),
     _Rule(
         "max_attribution_drift",
         "attributions",

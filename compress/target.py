@@ -20,6 +20,7 @@ PROVIDERS = {
     "torch": ("cpu", "cuda"),
     "tensorrt": ("cuda",),
     "litert": ("cpu",),
+    "tflite_runtime": ("cpu",),
     "executorch": ("cpu",),
 }
 
@@ -73,6 +74,8 @@ class Target(Strict):
     are checked and timed on the CPU, which says nothing of that engine's speed.
     `provider` is what of the machine computes: its CPU, or a GPU through one of ONNX Runtime's execution providers or
     through torch. `compile` lets torch compile the graph where it runs.
+    `format` is the file that ships: `ort` is ONNX Runtime's own, for its builds for phones, and `target_platform` the
+    family of processors that it is optimised for when it is converted.
     `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
     Where it is None a pass measures it, if it measures at all.
     """
@@ -88,6 +91,8 @@ class Target(Strict):
     flavour: Literal["cpu", "tensorrt"] = "cpu"
     provider: Literal["cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"] = "cpu"
     compile: bool = False
+    format: Literal["onnx", "ort"] = "onnx"
+    target_platform: Literal["arm", "amd64"] | None = None
     schemes: tuple[str, ...] | None = None
     width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()
@@ -122,6 +127,23 @@ class Target(Strict):
             raise ValueError(f'flavour = "tensorrt" is a form of .onnx files; the runtime is {self.runtime!r}')
         if self.runtime == "tensorrt" and self.flavour != "tensorrt":
             raise ValueError(f'TensorRT takes flavour = "tensorrt"; got {self.flavour!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _of_ort(self) -> Target:
+        if self.format == "onnx":
+            if self.target_platform is not None:
+                raise ValueError('target_platform belongs to format = "ort"; add that, or drop this key')
+            return self
+        if self.runtime != "onnxruntime" or self.flavour != "cpu":
+            raise ValueError('format = "ort" is ONNX Runtime\'s own: it needs runtime = "onnxruntime", flavour = "cpu"')
+        if self.target_platform is None:
+            raise ValueError('format = "ort" needs the key target_platform, "arm" or "amd64"')
+        if self.target_platform == "amd64" and self.cpu != "native":
+            raise ValueError(
+                'target_platform = "amd64" lays the file out for processors like the one that converts it: '
+                f'it needs cpu = "native"; got {self.cpu!r}. For every processor: target_platform = "arm"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from tiny_models import Workshop
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the old interpreter's environment lie where the next run finds it."""
+    import old_interpreter
+
+    if config.cache is not None:
+        old_interpreter.cache = config.cache.mkdir("edge-compress")
+
+
+@pytest.fixture
+def tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes tflite-runtime run in a test, or skips it with the reason."""
+    import old_interpreter
+
+    old_interpreter.python()
+    monkeypatch.setenv("EDGE_COMPRESS_CACHE", str(old_interpreter.cache))
+
+
 @pytest.fixture(scope="session")
 def workshop() -> Workshop:
     """Tiny Models, their ranges and their files, each made once."""

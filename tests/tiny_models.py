@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import old_interpreter
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -206,8 +207,9 @@ class Workshop:
 
     def lowered(self, runtime: str, name: str) -> Lowered:
         """Gives the float32 file of a folded tiny Model."""
+        shared = converter(runtime)
         made: Lowered = self._once(
-            ("lowered", runtime, name), lambda: engine(runtime).lower(self.tiny(name, fold=True).model)
+            ("lowered", shared, name), lambda: engine(shared).lower(self.tiny(name, fold=True).model)
         )
         return made
 
@@ -235,6 +237,11 @@ def engine(runtime: str) -> Any:
     return RUNTIMES.load(runtime)()
 
 
+def converter(runtime: str) -> str:
+    """Gives the runtime whose lowering makes a runtime's float32 files, byte for byte."""
+    return {"tflite_runtime": "litert", "tensorrt": "onnxruntime"}.get(runtime, runtime)
+
+
 def target(runtime: str, cpu: str = "any") -> Target:
     """Gives a target of a runtime."""
     gpu = {"provider": "cuda", "flavour": "tensorrt"} if runtime == "tensorrt" else {}
@@ -242,9 +249,15 @@ def target(runtime: str, cpu: str = "any") -> Target:
 
 
 def answers(runtime: str, data: bytes, arrays: Arrays) -> Arrays:
-    """Runs a file in its own runtime, in this process, one thread, one row after the other where the batch is fixed."""
-    # What TensorRT is given is an .onnx file, which ONNX Runtime's CPU provider understands the same way.
-    runs = {"onnxruntime": _onnxruntime, "tensorrt": _onnxruntime, "litert": _litert, "torch": _torch}
+    """Runs a file in its own runtime, one thread, one row after the other where the batch is fixed."""
+    runs = {
+        "onnxruntime": _onnxruntime,
+        # What TensorRT is given is an .onnx file, which ONNX Runtime's CPU provider understands the same way.
+        "tensorrt": _onnxruntime,
+        "litert": _litert,
+        "tflite_runtime": old_interpreter.answers,
+        "torch": _torch,
+    }
     return runs[runtime](data, arrays)
 
 

@@ -7,11 +7,11 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from compress.evidence import Environment
+from compress.hosts.environments import installed_version
 from compress.processors import DOT_PRODUCT, cpu_features
 
 # How long the processors are watched, and from which share of their time on others are reported.
@@ -57,7 +57,7 @@ def environment(packages: Sequence[str], root: Path = Path("/")) -> Environment:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    return Environment(machine, {name: _version(name) for name in packages}, _warnings(machine))
+    return Environment(machine, {name: installed_version(name) for name in packages}, _warnings(machine))
 
 
 def _warnings(machine: dict[str, Any]) -> tuple[str, ...]:
@@ -140,13 +140,6 @@ def _quota_cores(root: Path) -> float | None:
     """Processors that a container's control group allows, None without a limit."""
     quota, _, period = _text(root / "sys/fs/cgroup/cpu.max").partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _text(path: Path) -> str:

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -96,7 +97,9 @@ def compress_and_export(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
-    with _ending_on_sigterm():
+    with _ending_on_sigterm(), warnings.catch_warnings():
+        # Torch warns of itself whenever it copies an exported graph.
+        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
         return _answer(command, arguments, name)
 
 

@@ -16,6 +16,7 @@ _RUNTIMES = {
     "torch": (("torch",), ""),
     "onnxruntime": (("onnx", "onnxscript", "onnxruntime"), "onnxruntime"),
     "litert": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
+    "tflite_runtime": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
     "executorch": (("executorch",), "executorch"),
     # Only what its worker says counts: on a Jetson it belongs to the system, and without a GPU no package helps.
     "tensorrt": ((), "tensorrt"),
@@ -61,13 +62,13 @@ class Reached:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 @click.option(
     "--setup",
-    type=click.Choice(["emulated"]),
-    help="First fetch what emulated processors need into the cache folder; nothing is installed.",
+    type=click.Choice(["emulated", "tflite-runtime"]),
+    help="First fetch what emulated processors, or this runtime, need into the cache folder; nothing is installed.",
 )
 @click.option(
     "--sources",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --setup: a sources.list for apt instead of the machine's.",
+    help="With --setup emulated: a sources.list for apt instead of the machine's.",
 )
 @click.option(
     "--target", "targets", multiple=True, metavar="NAME", help="Also ask the host of this target; repeatable."
@@ -76,10 +77,10 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
     """Say which runtimes run here, with versions and CPU features, and the one command that adds each other."""
     from compress.bench.environment import environment
 
+    if sources is not None and setup != "emulated":
+        raise click.UsageError("--sources belongs to --setup emulated")
     if setup is not None:
-        _set_up(sources)
-    elif sources is not None:
-        raise click.UsageError("--sources belongs to --setup")
+        _set_up(setup, sources)
     from compress.cli.doctor_gpu import by_answer, providers
 
     findings = [examine(name) for name in _RUNTIMES]
@@ -194,14 +195,23 @@ def reach(name: str) -> Reached:
     return Reached(target.name, target.runtime, True, machine, answer["version"])
 
 
-def _set_up(sources: Path | None) -> None:
+def _set_up(name: str, sources: Path | None) -> None:
     from compress.hosts.emulation import emulation_folder
+    from compress.hosts.environments import OWN_PYTHONS, environments_folder
     from compress.hosts.prepare import prepare
+    from compress.hosts.prepare_environment import prepare_environment
 
-    folder = emulation_folder()
-    # Standard output is the answer, which may be JSON.
-    click.echo(f"setting up emulation in {folder}", err=True)
-    prepare(folder, lambda line: click.echo(f"  {line}", err=True), sources)
+    def say(line: str) -> None:
+        # Standard output is the answer, which may be JSON.
+        click.echo(f"  {line}", err=True)
+
+    if name == "emulated":
+        click.echo(f"setting up emulation in {emulation_folder()}", err=True)
+        prepare(emulation_folder(), say, sources)
+        return
+    click.echo(f"setting up {name} in {environments_folder()}", err=True)
+    runtime = next(runtime for runtime, own in OWN_PYTHONS.items() if own.name == name)
+    prepare_environment(environments_folder(), runtime, say)
 
 
 def examine(runtime: str) -> Finding:
@@ -224,11 +234,15 @@ def examine(runtime: str) -> Finding:
         return Finding(runtime, True, packages)
     from compress.errors import CompressError
     from compress.hosts.calls import ask
+    from compress.hosts.environments import OWN_PYTHONS
     from compress.hosts.local import LocalHost
 
+    own = OWN_PYTHONS.get(runtime)
     try:
         answer = ask(LocalHost(), {"action": "empty", "runtime": runtime}, timeout_s=60)
     except CompressError as error:
-        remedy = f"pip install --force-reinstall '{name}'" if distributions else error.hint
+        remedy = own.command if own else f"pip install --force-reinstall '{name}'" if distributions else error.hint
         return Finding(runtime, False, packages, error.message, remedy)
+    if own:
+        packages[own.name] = f"{answer['version']} in an environment of its own"
     return Finding(runtime, True, packages or {runtime: answer["version"]})

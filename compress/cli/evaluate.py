@@ -16,7 +16,9 @@ import click
     help="The baseline: a file, or what is approved and in force, checked first.",
 )
 @click.option("--recipe", "recipe_file", required=True, metavar="RECIPE", help="Rows, tasks, segments and policy.")
-@click.option("--target", metavar="NAME", help="Threads and budgets; default: the recipe's target of the runtime.")
+@click.option(
+    "--target", metavar="NAME", help="Runtime, threads and budgets; default: the recipe's target of the file's runtime."
+)
 @click.option("--registry", type=click.Path(path_type=Path), default=Path("approved"), show_default=True, metavar="DIR")
 @click.option(
     "--allowed-signers",
@@ -43,8 +45,9 @@ def command(
 ) -> int:
     """Judge CANDIDATE beside a baseline on the test rows of a recipe, by its policy.
 
-    Each is an .onnx, .tflite, .pte or .pt2 file, whoever made it, or a .csv of scores: a column of the data's ids,
-    and a column `score` (of several tasks, a column each). Exit codes: 0 passes, 1 fails, 3 not settled, 2 input error.
+    Each is an .onnx, .ort, .tflite, .pte or .pt2 file, whoever made it, or a .csv of scores: a column of the data's
+    ids, and a column `score` (of several tasks, a column each). Exit codes: 0 passes, 1 fails, 3 not settled, 2 input
+    error.
     """
     from compress.recipe import load_recipe
     from compress.target import load_target

@@ -49,6 +49,10 @@ def inspect_file(path: Path) -> FileInfo:
         from compress.runtimes.onnxruntime.inspect import describe_onnx
 
         return describe_onnx(path)
+    if kind == "ort":
+        from compress.runtimes.onnxruntime.inspect_ort import describe_ort
+
+        return describe_ort(path)
     if kind == "tflite":
         from compress.runtimes.litert.inspect import describe_tflite
 
@@ -69,7 +73,8 @@ def inspect_file(path: Path) -> FileInfo:
         # The screen knows which pickles are refused and how to convert them.
         screen_weights(path)
     what, remedy = _OTHERS.get(
-        kind, ("of unknown content", "name a .pt2, .onnx or .tflite file, a .safetensors file or a state dictionary.")
+        kind,
+        ("of unknown content", "name a .pt2, .onnx, .ort or .tflite file, a .safetensors file or a state dictionary."),
     )
     raise ModelError(f"{path}: it is {what}; it cannot be described", remedy)
 

@@ -18,7 +18,7 @@ import click
 @click.option("--groups", is_flag=True, help="List which slices of which weights a cut takes together.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 def command(file: Path, layers: bool, groups: bool, as_json: bool) -> int:
-    """Describe FILE without running it: a .pt2, .onnx, .tflite, or a file of weights."""
+    """Describe FILE without running it: a .pt2, .onnx, .ort, .tflite, or a file of weights."""
     if groups:
         from rich.console import Console
 

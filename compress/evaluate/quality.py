@@ -40,6 +40,9 @@ CLASS_ROWS_MIN = 10
 PRIMARY = "auc"
 # Metrics that are means over rows, and whether more of them is better.
 _MEANS = ("log_loss", "brier")
+_CERTAIN = (
+    "no interval: a probability of 0 or 1 costs without bound where it is wrong, and rows too rare to be seen may be"
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,13 @@ class _Pair:
     def identical(self) -> bool:
         return bool(np.array_equal(self.baseline, self.candidate))
 
+    @property
+    def has_certainties(self) -> bool:
+        """Whether a probability is 0 or 1, so that one row on the wrong side costs without bound."""
+        return any(
+            bool((np.minimum(scores, 1 - scores) <= EPSILON).any()) for scores in (self.baseline, self.candidate)
+        )
+
     def unseen(self, rows: int, largest: float = 1.0) -> float | None:
         """What rare rows could hide, see `unseen_loss`; None of equal scores, where nothing can."""
         return None if self.identical else unseen_loss(rows, largest)
@@ -113,7 +123,7 @@ def compare(
     Equal scores give differences and intervals of exactly 0.
     Beyond 20,000 rows the means carry a normal interval, and KS that of a bootstrap over cells (see `cells`).
     With one class only, AUC, Gini and KS are None with a note; with fewer than 10 rows of a class there is a
-    difference and no interval.
+    difference and no interval. Nor has the log-loss one where a probability is exactly 0 or 1.
 
     Args:
         labels: 0 and 1, `[rows]`.
@@ -229,6 +239,10 @@ def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Flo
             interval = normal_of_mean(shifts, pair.level)
         elif replicates is not None:
             interval = bca_of_mean(pair.labels, shifts, replicates[:, column], pair.level)
+        note = _note(pair)
+        if name == "log_loss" and not pair.identical and not note and pair.has_certainties:
+            # Of samples that hold no such row on the wrong side, half of the intervals did not cover.
+            interval, note = None, _CERTAIN
         yield Metric(
             name=name,
             value=float(after[:, column].mean()),
@@ -237,7 +251,7 @@ def _means_over_rows(pair: _Pair, before: Floats, after: Floats, replicates: Flo
             interval=interval,
             higher_is_better=False,
             rows=pair.rows,
-            note=_note(pair),
+            note=note,
             unseen=pair.unseen(pair.rows, largest[name]),
         )
 

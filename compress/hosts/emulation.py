@@ -13,21 +13,19 @@ FOLDER/downloads/                     kept so that an interrupted set-up resumes
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from compress.errors import WorkerError
+from compress.hosts.environments import python_of
+from compress.hosts.folders import cache_folder, read_manifest
 from compress.processors import Processor, this_architecture
 
-SCHEMA = 1
 SETUP = "edge-compress doctor --setup emulated"
 # Runtime -> the distribution that runs it and has a wheel for Arm that needs nothing else of the machine.
 RUNTIMES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
@@ -52,19 +50,15 @@ class Emulation:
 
 
 def emulation_folder() -> Path:
-    """Returns where it is kept: below `EDGE_COMPRESS_CACHE`, else in the user's cache folder."""
-    chosen = os.environ.get("EDGE_COMPRESS_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute() / "emulation"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base).absolute() / "edge-compress" / "emulation"
+    """Returns where it is kept, in the cache folder."""
+    return cache_folder("emulation")
 
 
 def find_emulation(processor: Processor, folder: Path, runtime: str | None = None) -> Emulation:
     """Finds what is needed to run a runtime on a processor.
 
-    A processor of this machine's architecture runs this very Python with its packages; another one runs the Python of
-    the system that was set up for it.
+    A processor of this machine's architecture runs this machine's Python with its packages; another one runs the
+    Python of the system that was set up for it.
 
     Args:
         processor: Which one.
@@ -80,7 +74,7 @@ def find_emulation(processor: Processor, folder: Path, runtime: str | None = Non
     if qemu is None:
         raise WorkerError(f"qemu-{processor.architecture}-static is not installed", _QEMU_HINT)
     if processor.architecture == this_architecture():
-        return Emulation((str(qemu), "-cpu", processor.qemu), Path(sys.executable), qemu_version(qemu))
+        return Emulation((str(qemu), "-cpu", processor.qemu), python_of(runtime), qemu_version(qemu))
     return in_system(processor, qemu, folder / processor.architecture, runtime)
 
 
@@ -132,17 +126,6 @@ def qemu_version(qemu: Path) -> str:
         raise WorkerError(f"{qemu} cannot be run: {error}", _QEMU_HINT) from error
     first, _, _ = said.partition("\n")
     return first.strip()
-
-
-def read_manifest(system: Path) -> dict[str, Any] | None:
-    """Returns what a system was made of; None where there is none that this version can use."""
-    try:
-        manifest = json.loads((system / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        return None
-    return manifest
 
 
 def installed_runtimes() -> dict[str, str]:

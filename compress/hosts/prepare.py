@@ -8,37 +8,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from compress.errors import CompressError, StoreError, WorkerError
+from compress.errors import CompressError, WorkerError
 from compress.hosts.calls import ask
 from compress.hosts.debian import Apt, Package, link_merged, unpack
 from compress.hosts.emulated import EmulatedHost
 from compress.hosts.emulation import (
     RUNTIMES,
-    SCHEMA,
     find_emulation,
     find_qemu,
     in_system,
     installed_runtimes,
     qemu_names,
-    read_manifest,
 )
+from compress.hosts.folders import Say, alone, put_in_place, read_manifest, scratch_folder
 from compress.hosts.wheels import Platform, fetch_wheels, unpack_wheels
 from compress.processors import Processor, emulated, this_architecture
-from compress.store.atomic import link_atomic, stated, write_atomic
+from compress.store.atomic import write_atomic
 from compress.store.cache import digest
-
-Say = Callable[[str], None]
 
 # Python, and the C++ library that the runtimes link to.
 _PACKAGES = ("python3", "libstdc++6")
@@ -59,7 +50,7 @@ def prepare(folder: Path, say: Say, sources: Path | None = None) -> None:
         CompressError: If something cannot be fetched, or a runtime does not start in what was built.
     """
     architectures = {item.architecture for item in emulated()}
-    with _alone(folder):
+    with alone(folder):
         for architecture in sorted(architectures):
             _prepare_qemu(folder, architecture, say, sources)
         for architecture in sorted(architectures - {this_architecture()}):
@@ -100,7 +91,7 @@ def _prepare_qemu(folder: Path, architecture: str, say: Say, sources: Path | Non
     say("fetching qemu-user-static")
     apt = Apt(folder / "downloads", this_architecture(), sources)
     packages = apt.fetch(["qemu-user-static"])
-    with _scratch(folder, "qemu") as scratch:
+    with scratch_folder(folder, "qemu") as scratch:
         for package in packages:
             # It is linked statically: what its package depends on beside QEMU itself is not needed.
             if package.file.startswith("qemu-user"):
@@ -110,7 +101,7 @@ def _prepare_qemu(folder: Path, architecture: str, say: Say, sources: Path | Non
         for path in (scratch / "usr" / "bin").glob("*"):
             if path.name not in names:
                 path.unlink()
-        _install(folder, "qemu", scratch, {"packages": _listed(packages)})
+        put_in_place(folder, "qemu", scratch, {"packages": _listed(packages)})
     if find_qemu(architecture, folder) is None:
         raise CompressError(
             f"the package qemu-user-static holds no qemu-{architecture}-static", "install QEMU by other means."
@@ -130,7 +121,7 @@ def _prepare_system(folder: Path, architecture: str, say: Say, sources: Path | N
     say(f"fetching Python for {architecture}")
     apt = Apt(folder / "downloads", architecture, sources)
     packages = apt.fetch(_PACKAGES)
-    with _scratch(folder, architecture) as scratch:
+    with scratch_folder(folder, architecture) as scratch:
         root = scratch / "root"
         for package in packages:
             unpack(apt.files / package.file, root)
@@ -149,7 +140,7 @@ def _prepare_system(folder: Path, architecture: str, say: Say, sources: Path | N
             "packages": _listed(packages),
             "wheels": {path.name: digest(path.read_bytes()) for path in wheels},
         }
-        _install(
+        put_in_place(
             folder, architecture, scratch, manifest, lambda system: _try(folder, architecture, system, runtimes, say)
         )
 
@@ -204,52 +195,3 @@ def _glibc_of(packages: tuple[Package, ...]) -> int:
 
 def _listed(packages: tuple[Package, ...]) -> dict[str, dict[str, str]]:
     return {item.file: {"url": item.url, "sha256": item.sha256} for item in packages}
-
-
-def _install(
-    folder: Path, name: str, scratch: Path, manifest: Mapping[str, Any], check: Callable[[Path], None] | None = None
-) -> None:
-    """Puts what was built in place: under a name of its content, then by moving one link. What was before goes."""
-    text = json.dumps(manifest, sort_keys=True)
-    sha = digest(text.encode())
-    whole = json.dumps({"schema": SCHEMA, "digest": sha, **manifest}, indent=1) + "\n"
-    write_atomic(scratch / "manifest.json", whole.encode())
-    if check is not None:
-        check(scratch)
-    final = folder / f"{name}-{sha[:12]}"
-    with stated(final):
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(scratch, final)
-    link_atomic(folder / name, final.name)
-    for old in folder.glob(f"{name}-*"):
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _scratch(folder: Path, name: str) -> Iterator[Path]:
-    """A folder that is gone afterwards, unless it was put in place; so is that of a set-up that was killed."""
-    for left in folder.glob(f".{name}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    scratch = folder / f".{name}.{secrets.token_hex(4)}.tmp"
-    with stated(scratch):
-        scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with stated(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"{folder}: another set-up is running", "wait for it to end.") from error
-        yield
-    finally:
-        os.close(lock)

@@ -59,7 +59,7 @@ def fetch_wheels(wanted: Sequence[str], platform: Platform, folder: Path) -> lis
     place = folder / f"wheels-{platform.architecture}-{name}"
     constraints = place / "constraints.txt"
     write_atomic(constraints, ("\n".join(pins) + "\n").encode())
-    _pip("download", "--dest", str(place), "--constraint", str(constraints), *platform.options, *wanted)
+    pip("download", "--dest", str(place), "--constraint", str(constraints), *platform.options, *wanted)
     return sorted(place.glob("*.whl"))
 
 
@@ -70,11 +70,17 @@ def unpack_wheels(wheels: Sequence[Path], platform: Platform, place: Path) -> No
         CompressError: If one is no wheel for the platform.
     """
     offline = ("--no-index", "--no-deps", "--no-compile")
-    _pip("install", "--target", str(place), *offline, *platform.options, *map(str, wheels))
+    pip("install", "--target", str(place), *offline, *platform.options, *map(str, wheels))
 
 
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+def pip(*arguments: str, python: Path | None = None) -> None:
+    """Runs pip, for this Python's packages or for those of another one, which needs no pip of its own.
+
+    Raises:
+        CompressError: If it fails or does not end.
+    """
+    place = () if python is None else ("--python", str(python))
+    command = [sys.executable, "-m", "pip", *place, *arguments, "--quiet", "--disable-pip-version-check"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:

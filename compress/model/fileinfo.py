@@ -76,7 +76,7 @@ class FileInfo:
 
     Attributes:
         identity: The file itself; data that lies in other files is told in `notes`.
-        kind: `onnx`, `tflite`, `pt2`, `safetensors` or `state_dict`.
+        kind: `onnx`, `ort`, `tflite`, `pt2`, `safetensors` or `state_dict`.
         inputs: In the order of the file; none for a file of weights.
         outputs: Likewise.
         parameters: Elements of the constants that are weights, biases or tables. Not counted: single numbers, indices

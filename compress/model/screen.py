@@ -101,8 +101,8 @@ def sniff(path: Path) -> str:
     """Returns what a file is, by content: a guess for a message or for choosing a reader, not a check.
 
     Returns:
-        `"pt2"`, `"torchscript"`, `"state_dict"` (a zip file of `torch.save`), `"safetensors"`, `"onnx"`, `"tflite"`,
-        `"pte"`, `"pickle"`, `"zip"`, `"hdf5"`, `"empty"` or `"unknown"`.
+        `"pt2"`, `"torchscript"`, `"state_dict"` (a zip file of `torch.save`), `"safetensors"`, `"onnx"`, `"ort"`,
+        `"tflite"`, `"pte"`, `"pickle"`, `"zip"`, `"hdf5"`, `"empty"` or `"unknown"`.
 
     Raises:
         ModelError: If there is no readable file at this path.

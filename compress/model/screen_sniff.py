@@ -26,6 +26,8 @@ def kind_of(file: BinaryIO, size_bytes: int) -> str:
         return "hdf5"
     if head[4:8] == b"TFL3":
         return "tflite"
+    if head[4:8] == b"ORTM":
+        return "ort"
     if head[4:6] == b"ET" and head[6:8].isdigit():
         return "pte"
     if head[0] == 0x80 and head[1:2] and head[1] in _PICKLE_PROTOCOLS:

@@ -186,7 +186,7 @@ def forest(title: str, description: str, changes: Sequence[Change]) -> Plot | No
     parts = []
     for mark in marks:
         parts.append(svg.segment((x(mark), svg.TOP), (x(mark), bottom), "grid"))
-        parts.append(svg.text(x(mark), bottom + 16, written(mark), "tick", "middle"))
+        parts.append(svg.below(x(mark), bottom + 16, written(mark)))
     parts.append(svg.segment((x(0.0), svg.TOP), (x(0.0), bottom), "zero"))
     parts.append(
         svg.text(

@@ -12,6 +12,9 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 400, 290
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 12, 44
 
+# Width of a character of a tick, rather more than less.
+_CHARACTER = 6.6
+
 Point = tuple[float, float]
 
 
@@ -83,7 +86,7 @@ def _tick(place: float, written: str, x: Scale, y: Scale, *, is_x: bool) -> Mark
     bottom = max(y.start, y.end)
     if is_x:
         line = segment((place, min(y.start, y.end)), (place, bottom), "grid")
-        return line + text(place, bottom + 16, written, "tick", "middle")
+        return line + below(place, bottom + 16, written)
     return segment((x.start, place), (x.end, place), "grid") + text(x.start - 6, place + 4, written, "tick", "end")
 
 
@@ -112,6 +115,12 @@ def text(x: float, y: float, words: str, mark: str, anchor: str = "start") -> Ma
     return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
         mark, _round(x), _round(y), anchor, words
     )
+
+
+def below(x: float, y: float, words: str) -> Markup:
+    """Returns the words of a tick under its line, moved aside where they would leave the drawing."""
+    half = _CHARACTER * len(words) / 2
+    return text(min(max(x, half), WIDTH - half), y, words, "tick", "middle")
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

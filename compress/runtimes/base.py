@@ -77,7 +77,8 @@ class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
     `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
-    layers that may run on integers, in the order in which they run. `arithmetic` is `int8` where a layer multiplies
+    layers that may run on integers, in the order in which they run. `beside` holds texts that ship beside the file:
+    the ending of their names, and what they say. `arithmetic` is `int8` where a layer multiplies
     integers, `float` where only what is stored got smaller.
     """
 
@@ -90,6 +91,7 @@ class Lowered:
     outcomes: tuple[LayerOutcome, ...] = ()
     notes: tuple[str, ...] = ()
     joined: tuple[Joined, ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
     arithmetic: Literal["float", "int8"] = "float"
 
 
@@ -128,12 +130,21 @@ class BuiltThere(Protocol):
         """Refuses what the build would refuse, as far as the file tells; raises `LoweringError`."""
 
 
+@runtime_checkable
+class Finishes(Protocol):
+    """A runtime whose quantizer works on another format than the one that a target may ship."""
+
+    def finish(self, lowered: Lowered, target: Target) -> Lowered:
+        """Returns the file that ships, from that of `lower` or `quantize`."""
+
+
 RUNTIMES = Registry(
     "runtime",
     "edge_compress.runtimes",
     {
         "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
         "litert": "compress.runtimes.litert:LiteRt",
+        "tflite_runtime": "compress.runtimes.tflite_runtime:TfliteRuntime",
         "torch": "compress.runtimes.torch:Torch",
         "tensorrt": "compress.runtimes.tensorrt:TensorRt",
     },

@@ -53,7 +53,7 @@ def ratio(value: float) -> str:
 
 def percent(share: float) -> str:
     """Returns a share as `97.54 %`."""
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:z.2f} %"
 
 
 def decimals_for(bound: float) -> int:

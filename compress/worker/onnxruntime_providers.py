@@ -14,6 +14,8 @@ from .cuda import first_gpu
 from .errors import JobError
 
 CPU = "CPUExecutionProvider"
+# Behind the first four bytes of an `.ort` file.
+ORT_MARK = b"ORTM"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ def open_file(artifact: Path, options: Any, provider: str) -> Any:
     wanted = _known(provider)
     check(provider)
     try:
+        with artifact.open("rb") as file:
+            if file.read(8)[4:] == ORT_MARK:
+                # It would go by the file's ending.
+                options.add_session_config_entry("session.load_model_format", "ORT")
         if wanted.plugin:
             options.add_provider_for_devices(_devices(wanted), dict(wanted.options))
             session = onnxruntime.InferenceSession(str(artifact), options)

@@ -17,12 +17,17 @@ from .errors import JobError
 SESSIONS = {
     "onnxruntime": "onnxruntime_session:OnnxRuntimeSession",
     "litert": "litert_session:LiteRtSession",
+    "tflite_runtime": "tflite_runtime_session:TfliteRuntimeSession",
     "executorch": "executorch_session:ExecuTorchSession",
     "torch": "torch_session:TorchSession",
     "tensorrt": "tensorrt_session:TensorRtSession",
 }
 # Runtime -> the distributions whose version is the runtime's, the first that is installed.
-DISTRIBUTIONS = {"litert": ("ai-edge-litert",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
+DISTRIBUTIONS = {
+    "litert": ("ai-edge-litert",),
+    "tflite_runtime": ("tflite-runtime",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+}
 
 
 @dataclass(frozen=True)

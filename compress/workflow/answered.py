@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from compress.evidence import ArtifactInfo, Placement
 from compress.hosts.calls import describe, run_outputs
 from compress.hosts.local import LocalHost
 from compress.recipe import Recipe, TaskConfig
+from compress.target import Target
 from compress.workflow.arrays import Arrays
 from compress.workflow.files import ModelFile, open_files
 from compress.workflow.review import Ask
@@ -55,7 +56,7 @@ class Answered:
 
 
 def answer(
-    path: Path, recipe: Recipe, dataset: Dataset, rows: NDArray[np.int64], inputs: Arrays, threads: int
+    path: Path, recipe: Recipe, dataset: Dataset, rows: NDArray[np.int64], inputs: Arrays, target: Target | None
 ) -> Answered:
     """Asks a file about the test rows.
 
@@ -65,7 +66,7 @@ def answer(
         dataset: All rows, for their ids.
         rows: Positions of the test rows.
         inputs: Of the test rows.
-        threads: Of the runtime.
+        target: Its threads, and its runtime where that opens such a file; None for one thread of the usual runtime.
 
     Raises:
         DataError: If ids or scores cannot be used.
@@ -81,6 +82,9 @@ def answer(
         scores = read_scores(path, recipe.data.id, tuple(tasks.values()), dataset.ids, dataset.ids[rows])
         return Answered(str(path), path, {name: scores[key] for name, key in tasks.items()})
     (model,) = open_files([path])
+    threads = target.threads if target else 1
+    if target is not None and model.runs_in(target.runtime):
+        model = replace(model, runtime=target.runtime)
     timeout_s = recipe.measure.timeout_s
     opened = describe(LocalHost(), model.runtime, path, precision=model.precision, threads=threads, timeout_s=timeout_s)
     feeds = _inputs(tuple(opened.inputs), tuple(inputs), path)

@@ -79,6 +79,7 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
     """
     files = open_files(paths)
     target = _target(files, options)
+    files = tuple(_for_target(file, target) for file in files)
     host = timing_host(target)
     threads = options.threads or (target.threads,)
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
@@ -127,14 +128,16 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
 
 
 def _target(files: Sequence[ModelFile], options: BenchOptions) -> Target:
-    target = load_target(options.target, Path()) if options.target else generic_target(files[0].runtime)
-    for file in files:
-        if file.runtime != target.runtime:
-            raise ModelError(
-                f"{file.path}: is for {file.runtime}; the target {target.name!r} is {target.runtime}",
-                "measure files of one runtime at a time: ratios between runtimes are those of two programs.",
-            )
-    return target
+    return load_target(options.target, Path()) if options.target else generic_target(files[0].runtime)
+
+
+def _for_target(file: ModelFile, target: Target) -> ModelFile:
+    if not file.runs_in(target.runtime):
+        raise ModelError(
+            f"{file.path}: is for {file.runtime}; the target {target.name!r} is {target.runtime}",
+            "measure files of one runtime at a time: ratios between runtimes are those of two programs.",
+        )
+    return replace(file, runtime=target.runtime)
 
 
 def _rows(files: Sequence[ModelFile], target: Target, options: BenchOptions, host: Host) -> tuple[Arrays, str]:
@@ -310,7 +313,7 @@ def _layers_of(file: ModelFile) -> tuple[dict[str, str], str]:
             if candidate.artifact is not None and candidate.artifact.sha256 == file.sha256:
                 layers = candidate.artifact.layers
                 # LiteRT's operators are called like their outputs, and these like the layers; see its lowering.
-                by_output = {item.layer: item.layer for item in layers} if file.runtime == "litert" else {}
+                by_output = {item.layer: item.layer for item in layers} if file.kind == "tflite" else {}
                 return {node: item.layer for item in layers for node in item.nodes} | by_output, ""
     return {}, f"{evidence_file} does not know this file: operators are not joined to layers"
 

@@ -19,9 +19,9 @@ from compress.model.onnx_file import OnnxFile
 from compress.model.silence import silenced
 from compress.model.source import load_model
 from compress.passes.base import Context, Meter, Task, run_pass
-from compress.processors import adds_in_16_bits
+from compress.processors import adds_in_16_bits, cpu_features
 from compress.recipe import QuantScheme, Recipe
-from compress.runtimes.base import Lowered, TakesFiles, outcomes
+from compress.runtimes.base import Finishes, Lowered, TakesFiles, outcomes
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.workflow import engine
@@ -176,7 +176,7 @@ def _lower(model: Model | OnnxFile, name: str) -> Lowered:
 def quantize(
     lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target, cache: Cache, progress: Progress
 ) -> Lowered:
-    """Returns the file with a scheme realised.
+    """Returns the file with a scheme realised, in the format that the target ships.
 
     Raises:
         LoweringError: If nothing of the scheme can be realised.
@@ -205,6 +205,35 @@ def quantize(
                 kind += "" if wanted.activations == "none" else f" with {wanted.activations} activations"
                 raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
         made = engine.quantize(lowered, scheme, ranges, target)
+        _keep(cache, step, made)
+    return finish(made, target, cache, progress)
+
+
+def finish(lowered: Lowered, target: Target, cache: Cache, progress: Progress) -> Lowered:
+    """Returns a file in the format that the target ships.
+
+    Raises:
+        LoweringError: If it cannot be converted.
+    """
+    if target.format == "onnx":
+        return lowered
+    step = key(
+        "finish",
+        file=digest(lowered.data),
+        format=target.format,
+        platform=target.target_platform,
+        # A layout for x86 is that of the processor that makes it.
+        features=cpu_features() if target.target_platform == "amd64" else (),
+        notes=lowered.notes,
+        versions=versions(target.runtime),
+    )
+    progress.step(f"converting to .{target.format}")
+    made = _restore(cache, step)
+    if made is None:
+        engine = runtime(target.runtime)
+        if not isinstance(engine, Finishes):
+            raise LoweringError(f"{target.runtime} has no format {target.format!r}", "leave the key format out.")
+        made = engine.finish(lowered, target)
         _keep(cache, step, made)
     return made
 
@@ -260,7 +289,8 @@ def build_target(
     Raises:
         LoweringError: If the baseline cannot be lowered.
     """
-    baseline = lower_float(models.original, target.runtime, cache, progress)
+    raw = lower_float(models.original, target.runtime, cache, progress)
+    baseline = finish(raw, target, cache, progress)
     name = "original" if models.changed else "float32"
 
     def artifact(scheme: str, model: Model | OnnxFile, lowered: Lowered) -> Built:
@@ -270,9 +300,9 @@ def build_target(
     built = [artifact(name, models.original, baseline)]
     schemes = plan.schemes_for(target)
     try:
-        floats = lower_float(models.compressed, target.runtime, cache, progress) if models.changed else baseline
+        floats = lower_float(models.compressed, target.runtime, cache, progress) if models.changed else raw
         if models.changed:
-            built.append(artifact("float32", models.compressed, floats))
+            built.append(artifact("float32", models.compressed, finish(floats, target, cache, progress)))
     except LoweringError as error:
         return (*built, *(Built(scheme.name, models.compressed, None, "", str(error)) for scheme in schemes))
     for scheme in schemes[1:]:

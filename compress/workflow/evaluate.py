@@ -90,7 +90,7 @@ def evaluate(
         where: The recipe's name, for messages.
         candidate: A model file that a runtime opens, or a CSV of scores.
         baseline: The same; the two may be of different kinds.
-        target: Threads and budgets; without, those of the recipe's target of the candidate's runtime, if it has one.
+        target: Runtime, threads and budgets; without, the recipe's target of the candidate's runtime, if it has one.
         progress: Told what is happening.
 
     Raises:
@@ -104,11 +104,10 @@ def evaluate(
     inputs = dataset.reader.read(rows)
     if target is None and not is_score_file(candidate):
         target = target_of(recipe, folder, where, open_files([candidate])[0].runtime)
-    threads = target.threads if target else 1
     progress.step(f"scoring {len(rows):,} rows with {baseline.name}")
-    before = answer(baseline, recipe, dataset, rows, inputs, threads)
+    before = answer(baseline, recipe, dataset, rows, inputs, target)
     progress.step(f"scoring {len(rows):,} rows with {candidate.name}")
-    after = answer(candidate, recipe, dataset, rows, inputs, threads)
+    after = answer(candidate, recipe, dataset, rows, inputs, target)
     if before.name == after.name:
         raise ModelError(f"{candidate}: it is named as candidate and as baseline", "name two files.")
     questions, answers, alike = _questions(recipe, dataset, labels, rows, before, after)

@@ -15,8 +15,14 @@ from compress.model.fileinfo import FileInfo, identify, is_integer_weight
 from compress.model.screen import screen_pt2, sniff
 from compress.worker.session import SESSIONS, TensorSpec
 
-# What a file's content says -> the runtime that opens it.
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch", "pt2": "torch"}
+# What a file's content says -> the runtimes that open it, first the one that does where no target says which.
+RUNTIMES_OF = {
+    "onnx": ("onnxruntime",),
+    "ort": ("onnxruntime",),
+    "tflite": ("litert", "tflite_runtime"),
+    "pte": ("executorch",),
+    "pt2": ("torch",),
+}
 # How the file of an engine ends; see `engine`.
 ENGINE = ".plan.zip"
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
@@ -30,6 +36,7 @@ class ModelFile:
     Attributes:
         name: What tables call it: the file's name, with its folder where two names are equal.
         path: Where it lies.
+        kind: What its content is: a key of `RUNTIMES_OF`.
         runtime: Which runtime opens it.
         sha256: Of its bytes.
         size_bytes: Its length.
@@ -38,10 +45,15 @@ class ModelFile:
 
     name: str
     path: Path
+    kind: str
     runtime: str
     sha256: str
     size_bytes: int
     precision: Literal["float", "int8"]
+
+    def runs_in(self, runtime: str) -> bool:
+        """Whether a runtime opens files of its kind."""
+        return runtime in RUNTIMES_OF[self.kind]
 
 
 def open_files(paths: Sequence[Path]) -> tuple[ModelFile, ...]:
@@ -90,13 +102,13 @@ def _open(path: Path) -> ModelFile:
             f"{path}: an engine is machine code for one GPU; only the run that built it measures it",
             "measure the .onnx of an onnxruntime target instead, with --target onnxruntime-tensorrt.",
         )
-    if kind not in RUNTIME_OF:
+    if kind not in RUNTIMES_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",
-            "name an .onnx, .tflite, .pte or .pt2 file; a factory or a Hugging Face folder is lowered first: "
+            "name an .onnx, .ort, .tflite, .pte or .pt2 file; a factory or a Hugging Face folder is lowered first: "
             "edge-compress run.",
         )
-    runtime = RUNTIME_OF[kind]
+    runtime = RUNTIMES_OF[kind][0]
     if runtime not in SESSIONS:
         raise ModelError(
             f"{path}: it is for {runtime}, which this version does not run",
@@ -107,15 +119,19 @@ def _open(path: Path) -> ModelFile:
     if kind in ("pte", "pt2"):
         # A .pte's weights lie inside what backends made of them; torch has no integers here.
         identity = identify(path)
-        return ModelFile(path.name, path, runtime, identity.sha256, identity.size_bytes, "float")
+        return ModelFile(path.name, path, kind, runtime, identity.sha256, identity.size_bytes, "float")
     info = _describe(path, kind)
     integer = any(is_integer_weight(dtype) and share for dtype, share in info.precision.shares.items())
     return ModelFile(
-        path.name, path, runtime, info.identity.sha256, info.identity.size_bytes, "int8" if integer else "float"
+        path.name, path, kind, runtime, info.identity.sha256, info.identity.size_bytes, "int8" if integer else "float"
     )
 
 
 def _describe(path: Path, kind: str) -> FileInfo:
+    if kind == "ort":
+        from compress.runtimes.onnxruntime.inspect_ort import describe_ort
+
+        return describe_ort(path)
     if kind == "onnx":
         from compress.runtimes.onnxruntime.inspect import describe_onnx
 

@@ -23,7 +23,7 @@ from compress.model.core import Model
 from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
 from compress.target import Target
-from compress.workflow.build import lower_float
+from compress.workflow.build import finish, lower_float
 from compress.workflow.engine import built
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
@@ -99,6 +99,7 @@ class TargetMeter:
             host=self.on.host,
             threads=self.on.threads,
             job=self.on.job_settings,
+            format=[self.on.format, self.on.target_platform],
             cpu=self.on.cpu,
             machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),
@@ -124,6 +125,7 @@ class TargetMeter:
             folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model
             self._folded = {model.digest: folded, **dict([*self._folded.items()][:_FOLDED])}
         lowered = lower_float(self._folded[model.digest], self.on.runtime, cache, Silent())
+        lowered = finish(lowered, self.on, cache, Silent())
         lowered = built(lowered, "float32", self.on, self.plan, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterable
@@ -17,8 +16,9 @@ import compress
 from compress.data.base import Dataset
 from compress.data.checks import check_binary
 from compress.data.load import load_dataset
-from compress.errors import MissingPackageError, RecipeError, did_you_mean
+from compress.errors import MissingPackageError, RecipeError, WorkerError, did_you_mean
 from compress.hosts import HOSTS
+from compress.hosts.environments import installed_version, python_of
 from compress.recipe import QuantScheme, Recipe, TaskConfig
 from compress.registry import Registry, require
 from compress.store.cache import digest
@@ -35,11 +35,13 @@ PACKAGES = {
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
     # TensorRT's own version is asked of the machine that builds; see `engine`.
     "tensorrt": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
     "tensorrt": ("onnx", "onnxscript", "onnxruntime"),
+    "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
 }
 # A distribution -> another one that brings the same package.
 _SAME = {"onnxruntime": "onnxruntime-gpu"}
@@ -96,6 +98,8 @@ def make_plan(recipe: Recipe, folder: Path, where: str) -> Plan:
     for target in targets:
         for package in _IMPORTS.get(target.runtime, ()):
             _installed(package, target, where)
+        if target.host != "ssh":
+            _set_up(target, where)
         for scheme in target.schemes or ():
             if scheme not in known:
                 raise RecipeError(
@@ -117,7 +121,7 @@ def runtime(name: str) -> Runtime:
 def versions(name: str) -> dict[str, str]:
     """Returns the versions of what does a runtime's work (`torch`: the graph's own), for cache keys."""
     packages = PACKAGES.get(name, PACKAGES["torch"])
-    return {"edge-compress": code_digest(), **{package: _version(package) for package in packages}}
+    return {"edge-compress": code_digest(), **{package: installed_version(package) for package in packages}}
 
 
 @functools.cache
@@ -223,6 +227,14 @@ def _version(package: str) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
     return "not installed"
+
+
+def _set_up(target: Target, where: str) -> None:
+    """A runtime that runs in an environment of its own needs it."""
+    try:
+        python_of(target.runtime)
+    except WorkerError as error:
+        raise MissingPackageError(f"{where}: the target {target.name!r}: {error.message}", error.hint) from error
 
 
 def _installed(package: str, target: Target, where: str) -> None:

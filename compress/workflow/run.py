@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from compress.recipe import Recipe
 from compress.report.card import render_card
 from compress.report.html import render_html
 from compress.report.markdown import render_markdown
+from compress.runtimes.onnxruntime.ort_format import OPERATORS_SUFFIX
 from compress.store.cache import Cache, digest, key
 from compress.store.outdir import OutputFolder
 from compress.target import Target
@@ -151,7 +152,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         files |= {name: render(whole).encode() for name, render in _REPORTS.items()}
         # What must ship beside the model, whatever the target: its tokenizer, the names of its classes.
         files |= {f"artifacts/{recipe.name}.{name}": data for name, data in models.compressed.attachments.items()}
-        published = output.publish(files, _manifest(plan, models, whole, status, run_key))
+        published = output.publish(files, _manifest(plan, models, whole, status, run_key, files))
     return Outcome(whole, status, code, published, len(set(cache.reused) - set(cache.made)), len(set(cache.made)))
 
 
@@ -211,12 +212,15 @@ def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:
 
 
 def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]:
-    data = {item.scheme: item.lowered.data for item in built if item.lowered is not None}
-    return {
-        candidate.artifact.file: data[candidate.scheme]
-        for candidate in evidence.candidates
-        if candidate.artifact is not None
-    }
+    lowered = {item.scheme: item.lowered for item in built if item.lowered is not None}
+    files = {}
+    for candidate in evidence.candidates:
+        if candidate.artifact is not None:
+            made = lowered[candidate.scheme]
+            files[candidate.artifact.file] = made.data
+            stem = candidate.artifact.file.removesuffix(made.suffix)
+            files |= {stem + suffix: text.encode() for suffix, text in made.beside}
+    return files
 
 
 def _shipped(target: TargetEvidence) -> str | None:
@@ -224,14 +228,20 @@ def _shipped(target: TargetEvidence) -> str | None:
     return next((artifact.file for artifact in chosen if artifact is not None), None)
 
 
-def _manifest(plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str) -> dict[str, object]:
+def _manifest(
+    plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str, files: Mapping[str, bytes]
+) -> dict[str, object]:
+    ships = {target.target: _shipped(target) for target in evidence.targets}
+    operators = {name: str(Path(file).with_suffix(OPERATORS_SUFFIX)) for name, file in ships.items() if file}
     return {
         "schema": 1,
         "name": evidence.name,
         "created": evidence.created,
         "version": evidence.version,
         "status": status,
-        "ships": {target.target: _shipped(target) for target in evidence.targets},
+        "ships": ships,
+        # What a reduced build of the runtime must have, for those files that say it.
+        "required_operators": {name: file for name, file in operators.items() if file in files},
         "attachments": [f"artifacts/{evidence.name}.{name}" for name in models.compressed.attachments],
         "run_key": run_key,
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ def find_shipped(source: Path, target: Target | None = None) -> tuple[Shipped, .
         return tuple(_from_run(source))
     (file,) = open_files([source])
     found = target or generic_target(file.runtime)
-    if found.runtime != file.runtime:
+    if not file.runs_in(found.runtime):
         raise StoreError(
             f"{source}: is for {file.runtime}, the target {found.name!r} is {found.runtime}", "name another target."
         )
-    return (Shipped(source.stem, found, file),)
+    return (Shipped(source.stem, found, replace(file, runtime=found.runtime)),)
 
 
 def generic_target(runtime: str) -> Target:
@@ -83,5 +83,5 @@ def _from_run(out: Path) -> list[Shipped]:
 def _opened(path: Path, target: Target, sha256: str) -> ModelFile:
     """A file of a run. An engine tells nothing of itself, but its run has just been compared with its manifest."""
     if path.name.endswith(ENGINE):
-        return ModelFile(path.name, path, target.runtime, sha256, path.stat().st_size, "float")
-    return open_files([path])[0]
+        return ModelFile(path.name, path, "engine", target.runtime, sha256, path.stat().st_size, "float")
+    return replace(open_files([path])[0], runtime=target.runtime)

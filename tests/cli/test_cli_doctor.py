@@ -18,7 +18,7 @@ from compress.hosts.local import LocalHost
 
 # What the tests' own environment holds; the others may be there or not.
 INSTALLED = ("torch", "onnxruntime", "litert")
-RUNTIMES = (*INSTALLED, "executorch", "tensorrt")
+RUNTIMES = (*INSTALLED, "tflite_runtime", "executorch", "tensorrt")
 
 
 def test_what_runs_here(command: Command) -> None:
@@ -134,6 +134,24 @@ def test_a_set_up_that_fails_is_an_error(command: Command, tmp_path: Path, monke
     assert said.code == 2
     assert "apt-get for arm64: E: no network" in said.err
     assert "check it." in said.err
+
+
+def test_a_runtime_with_an_environment_of_its_own_names_the_command(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_COMPRESS_CACHE", str(tmp_path))
+    found = {item["runtime"]: item for item in json.loads(command("doctor", "--json").out)["runtimes"]}
+    assert not found["tflite_runtime"]["works"]
+    assert "environment of its own, which is not set up" in found["tflite_runtime"]["why_not"]
+    assert found["tflite_runtime"]["remedy"] == "edge-compress doctor --setup tflite-runtime"
+
+
+def test_an_environment_that_is_there_is_shown(command: Command, tflite_runtime: None) -> None:
+    said = command("doctor", "--setup", "tflite-runtime", "--json")
+    assert said.code == 0 and "tflite-runtime is there" in said.err
+    found = {item["runtime"]: item for item in json.loads(said.out)["runtimes"]}
+    assert found["tflite_runtime"]["works"]
+    assert found["tflite_runtime"]["packages"]["tflite-runtime"] == "2.14.0 in an environment of its own"
 
 
 @pytest.mark.parametrize(

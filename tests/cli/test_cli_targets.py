@@ -8,7 +8,23 @@ from pathlib import Path
 import pytest
 from cli_command import Command
 
-from compress.target import load_target, profiles
+from compress.target import load_target
+
+PROFILES = [
+    "executorch-cpu",
+    "litert-cpu",
+    "onnxruntime-cpu",
+    "onnxruntime-cuda",
+    "onnxruntime-mobile",
+    "onnxruntime-rtx",
+    "onnxruntime-tensorrt",
+    "tensorrt",
+    "tflite-runtime-cpu",
+    "torch-compile-cpu",
+    "torch-compile-cuda",
+    "torch-cpu",
+    "torch-cuda",
+]
 
 
 @pytest.fixture
@@ -31,19 +47,7 @@ def test_without_a_project_it_lists_the_profiles(command: Command, tmp_path: Pat
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[0].split() == ["target", "runtime", "host", "threads", "cpu", "description", "from"]
-    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == [
-        "executorch-cpu",
-        "litert-cpu",
-        "onnxruntime-cpu",
-        "onnxruntime-cuda",
-        "onnxruntime-rtx",
-        "onnxruntime-tensorrt",
-        "tensorrt",
-        "torch-compile-cpu",
-        "torch-compile-cuda",
-        "torch-cpu",
-        "torch-cuda",
-    ]
+    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == PROFILES
 
 
 @pytest.mark.parametrize("folder", [".", "deep/er", "targets"])
@@ -51,7 +55,7 @@ def test_a_project_adds_its_own(command: Command, workshop: Path, folder: str) -
     said = command("targets", "--json", folder=workshop / folder)
     assert (said.code, said.err) == (0, "")
     found = {item["name"]: item for item in json.loads(said.out)}
-    assert found.keys() == {*profiles(), "phone", "wrong"}
+    assert found.keys() == {*PROFILES, "phone", "wrong"}
     # The names are those that a recipe uses, and a project's own hides the profile of that name.
     assert found["onnxruntime-cpu"]["description"] == "our own"
     assert found["onnxruntime-cpu"]["origin"].endswith("onnxruntime-cpu.toml")

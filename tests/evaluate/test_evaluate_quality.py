@@ -170,3 +170,22 @@ def test_six_thousand_rows_and_a_thousand_resamples_are_quick():
     start = time.process_time()
     compared(labels, a, b, resamples=1000)
     assert time.process_time() - start < 1.5
+
+
+def test_log_loss_has_no_interval_where_a_score_is_certain():
+    random = np.random.default_rng(0)
+    labels = random.random(400) < 0.3
+    before = np.clip(0.3 + 0.4 * labels + 0.2 * random.normal(size=400), 0.05, 0.95)
+    after = np.clip(before + 0.05 * random.normal(size=400), 0.05, 0.95)
+
+    def log_loss_of(candidate):
+        found = compare(labels, before, candidate, cutoff=0.5, resamples=50, seed=0)
+        return next(metric for metric in found if metric.name == "log_loss")
+
+    assert log_loss_of(after).interval is not None
+    certain = after.copy()
+    certain[np.flatnonzero(labels)[0]] = 1.0
+    found = log_loss_of(certain)
+    assert found.difference is not None and found.interval is None
+    assert found.note.startswith("no interval: a probability of 0 or 1")
+    assert log_loss_of(before).interval.low == 0

@@ -194,6 +194,18 @@ def test_cost_without_a_matrix_is_incomparable():
     assert "set evaluate.cost" in verdict.reason
 
 
+def test_what_falls_is_said_to_be_saved_not_added_below_zero():
+    _, age, labels, baseline = people()
+    better = baseline + 1.5 * (2 * labels - 1)
+    _, verdict = judged(labels, baseline, better, age, replace_policy(min_agreement=0.5))
+    said = {rule.rule: rule.reason for rule in verdict.rules}
+    assert said["max_cost_increase"].startswith("saves ") and "of the expected cost (" in said["max_cost_increase"]
+    assert said["max_segment_auc_loss"].startswith("gains ")
+    low, high = said["max_cost_increase"].split("(")[1].split(")")[0].replace(" %", "").split(" to ")
+    assert 0 < float(low) < float(high)
+    assert " -" not in said["max_cost_increase"] and "(-" not in said["max_segment_auc_loss"]
+
+
 def test_small_segments_are_named_not_judged():
     _, age, labels, baseline = people()
     age = np.where(np.arange(ROWS) < 30, 85, np.minimum(age, 79))

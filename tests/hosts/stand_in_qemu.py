@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from compress.hosts import emulation, prepare
-from compress.hosts.emulation import SCHEMA, installed_runtimes
+from compress.hosts.emulation import installed_runtimes
+from compress.hosts.folders import SCHEMA
 
 # Notes its arguments, then starts what it was to emulate: the first argument that is no option of QEMU's, and the rest.
 QEMU = """#!/bin/sh

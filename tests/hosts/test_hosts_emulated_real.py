@@ -163,7 +163,8 @@ def test_a_system_of_the_wrong_architecture_is_told_apart(tmp_path: Path) -> Non
     import json
     import sys
 
-    from compress.hosts.emulation import SCHEMA, find_qemu, installed_runtimes
+    from compress.hosts.emulation import find_qemu, installed_runtimes
+    from compress.hosts.folders import SCHEMA
 
     qemu = find_qemu("aarch64", emulation_folder())
     if qemu is None:

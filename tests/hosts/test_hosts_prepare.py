@@ -15,7 +15,8 @@ from compress.errors import CompressError, StoreError
 from compress.hosts import emulation
 from compress.hosts import prepare as module
 from compress.hosts.debian import Apt, Package
-from compress.hosts.emulation import find_emulation, installed_runtimes, read_manifest
+from compress.hosts.emulation import find_emulation, installed_runtimes
+from compress.hosts.folders import alone, read_manifest
 from compress.hosts.prepare import cpuinfo, is_current, prepare
 from compress.hosts.wheels import Platform
 from compress.processors import PROCESSORS, cpu_features, emulated
@@ -174,7 +175,7 @@ def test_a_killed_set_up_is_swept_by_the_next(kitchen: Kitchen, quick: list[tupl
 
 
 def test_two_set_ups_do_not_meet(kitchen: Kitchen) -> None:
-    with module._alone(kitchen.folder), pytest.raises(StoreError, match="another set-up is running"):
+    with alone(kitchen.folder), pytest.raises(StoreError, match="another set-up is running"):
         kitchen.prepare()
 
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from compress.errors import DataError, ModelError, PassError
 from compress.passes.base import Context, Task, run_pass
-from compress.passes.prune.from_rows import Sample, activations, first_order, fisher, gate_gradients
+from compress.passes.prune.from_rows import Sample, activations, first_order, fisher, gate_gradients, total_loss
 from compress.passes.prune.groups import analyse
 from compress.passes.prune.importance import all_importance
-from compress.passes.prune.loss import total_loss
 from compress.passes.prune.reads import find_reads
+from compress.passes.train.losses import TaskLoss
 
 BINARY = Task("", "binary", "logit", "bad", "logit")
 NUMBER = Task("", "regression", "value", "price")
@@ -128,7 +128,7 @@ def test_the_gradient_of_a_gate_is_activation_times_gradient_row_by_row():
     rows = [row[group.name] for row in gate_gradients(model, analysis, [group], sample)]
     weights = {name: value.detach().double().numpy() for name, value in model.program.state_dict.items()}
     parts = (given.astype(np.float64) @ weights["first.weight"].T) * weights["last.weight"][0]
-    wanted = (parts.sum(1) - prices / prices.std())[:, None] * parts
+    wanted = (parts.sum(1) - prices)[:, None] * parts / prices.var()
     np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(first_order(iter([{"g": row} for row in rows]))["g"], np.abs(wanted).mean(0), rtol=1e-4)
     np.testing.assert_allclose(fisher(iter([{"g": row} for row in rows]))["g"], (wanted**2).mean(0) / 2, rtol=1e-4)
@@ -202,19 +202,20 @@ def test_figures_of_the_loss_are_compared_across_groups_and_sizes_within_one():
             [0, 1],
             np.log(2) - np.log(0.8),
         ),
-        (Task("", "regression", "logit", "bad"), [[1.0], [3.0]], [2.0, 3.0], 0.5),
+        (Task("", "regression", "logit", "bad"), [[1.0], [3.0]], [2.0, 3.0], 1.0),
     ],
 )
 def test_the_loss_of_a_task(task, output, labels, wanted):
-    found = total_loss({"logit": torch.tensor(output)}, {"bad": torch.tensor(labels)}, [task])
+    found = total_loss({"logit": torch.tensor(output)}, {"bad": torch.tensor(labels)}, [TaskLoss(task)])
     assert float(found) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 def test_an_output_that_does_not_answer_the_task_is_told(kind):
     shape = (3, 2) if kind == "binary" else (3,)
-    with pytest.raises(ModelError, match="has the shape"):
-        total_loss({"logit": torch.zeros(shape)}, {"bad": torch.zeros(3)}, [Task("", kind, "logit", "bad", "logit")])
+    loss = TaskLoss(Task("", kind, "logit", "bad", "logit"))
+    with pytest.raises(ModelError, match=r"'logit' is \[rows.*; a (binary|multi-class) task needs"):
+        total_loss({"logit": torch.zeros(shape)}, {"bad": torch.zeros(3)}, [loss])
 
 
 @pytest.mark.parametrize("name", CASES)

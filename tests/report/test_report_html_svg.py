@@ -134,3 +134,10 @@ def test_words_in_a_drawing_are_escaped():
     plot = forest("t", "d", [Change("<b>&", 0.1, None)])
     assert "&lt;b&gt;&amp;" in plot.body
     assert "<b>" not in plot.body
+
+
+def test_words_under_a_tick_stay_within_the_drawing():
+    for place in (0, 2, svg.WIDTH / 2, svg.WIDTH - 2, svg.WIDTH):
+        x = float(re.search(r' x="([0-9.]+)"', svg.below(place, 10, "+0.0100")).group(1))
+        assert 3 * 7 <= x <= svg.WIDTH - 3 * 7
+    assert ' x="200"' in svg.below(200, 10, "+0.0100")

@@ -13,7 +13,8 @@ from compress.model.layers import Layer
 
 def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
     """Gives every constant tensor of a file, in its own dtype."""
-    return {"onnxruntime": _onnx, "tensorrt": _onnx, "litert": _tflite, "torch": _pt2}[runtime](data)
+    readers = {"onnxruntime": _onnx, "tensorrt": _onnx, "litert": _tflite, "tflite_runtime": _tflite, "torch": _pt2}
+    return readers[runtime](data)
 
 
 def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | str) -> bool:
@@ -27,7 +28,9 @@ def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | s
         over = weight / np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
         return any(
             steps.size == weight.size and np.corrcoef(steps.reshape(-1), each.reshape(-1))[0, 1] > 0.9
-            for steps in {"onnxruntime": _onnx_int4, "litert": _tflite_int4}[runtime](data)
+            for steps in {"onnxruntime": _onnx_int4, "litert": _tflite_int4, "tflite_runtime": _tflite_int4}[runtime](
+                data
+            )
             for each in (weight, over)
         )
     wanted = [_over(weight, None)]

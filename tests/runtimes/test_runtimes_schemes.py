@@ -59,6 +59,17 @@ def test_rules_give_layers_other_schemes_and_the_last_that_matches_counts(worksh
 
 
 @RUNTIMES
+@pytest.mark.parametrize("use", ["float16", "int8-weights", "int4-weights"])
+def test_a_layer_is_stored_smaller_beside_dynamic_products(workshop, runtime, use):
+    """ONNX Runtime's dynamic quantizer rewrites the products that it leaves in float, too."""
+    file = workshop.artifact(runtime, "mlp", mixed("int8-dynamic", (["middle"], use), exclude=("score",)))
+    assert precisions(file) == {"up": "int8", "middle": BUILTIN_SCHEMES[use].dtype, "score": "float32"}
+    rows = workshop.tiny("mlp").rows(40, seed=1)
+    wanted = workshop.tiny("mlp").model.run(rows)["score"]
+    assert sqnr_db(wanted, answers(runtime, file.data, rows)["score"]) > 8
+
+
+@RUNTIMES
 def test_a_weight_only_scheme_computes_in_float(workshop, runtime):
     file = workshop.artifact(runtime, "conv", BUILTIN_SCHEMES["int8-weights"])
     assert file.arithmetic == "float"

@@ -35,6 +35,8 @@ PHOTOGRAPHS = {
     "rocket.jpg": {657: "missile", 812: "space shuttle"},
     "motorcycle_left.png": {665: "moped", 670: "motor scooter"},
 }
+# tflite_runtime runs LiteRT's files in an environment of its own.
+LOWERINGS = [name for name in RUNTIMES.names() if name != "tflite_runtime"]
 Floats = NDArray[np.float32]
 
 
@@ -92,7 +94,7 @@ def test_real_photographs_get_plausible_answers(model: Model, images: Floats) ->
     assert scores[:2].argmax(axis=1).tolist() == [285, 967]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES.names())
+@pytest.mark.parametrize("runtime", LOWERINGS)
 def test_every_runtime_gives_the_same_answers(model: Model, images: Floats, runtime: str, tmp_path: Path) -> None:
     expected = model.run({"image": images})["scores"]
     engine = RUNTIMES.load(runtime)()

@@ -16,8 +16,8 @@ from compress.errors import DataError, PassError
 from compress.model.core import Model
 from compress.passes.base import Task
 from compress.passes.prune.groups import Analysis, Group
-from compress.passes.prune.loss import total_loss
 from compress.passes.prune.reads import Looking, Read, find_reads
+from compress.passes.train.losses import TaskLoss
 
 Floats = NDArray[np.float64]
 _BATCH = 64
@@ -37,12 +37,19 @@ class Sample:
     rows: NDArray[np.int64]
     tasks: tuple[Task, ...] = ()
 
-    def singles(self, model: Model) -> Iterator[tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]]:
-        """Yields row by row what the graph takes, and its labels; numbers to predict come divided by their spread."""
-        labels: dict[str, NDArray[np.generic]] = {}
+    @property
+    def losses(self) -> tuple[TaskLoss, ...]:
+        """The loss of each task; half the squared error in units of the labels' variance for numbers."""
+        found = []
         for task in self.tasks:
-            values = self.data.label(task.label)[self.rows]
-            labels[task.label] = values / (values.std() or 1.0) if task.kind == "regression" else values
+            spread = np.var(self.data.label(task.label)[self.rows]) if task.kind == "regression" else 0.0
+            weight = 0.5 if task.kind == "regression" else 1.0
+            found.append(TaskLoss(task, weight=weight, variance=float(spread) or 1.0))
+        return tuple(found)
+
+    def singles(self, model: Model) -> Iterator[tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]]:
+        """Yields row by row what the graph takes, and its labels."""
+        labels = {task.label: self.data.label(task.label)[self.rows] for task in self.tasks}
         done = 0
         for batch in self.data.batches_of(self.rows, _BATCH):
             for row in range(len(next(iter(batch.values())))):
@@ -115,11 +122,12 @@ def gate_gradients(
     watch = Looking(analysis.module, reads, look)
     read_groups = {read.group for found in reads.values() for read in found}
     names = [item.name for item in model.signature.outputs]
+    losses = sample.losses
     for given, labels in sample.singles(model):
         gates = {group.name: torch.ones(group.size, requires_grad=True) for group in groups}
         with torch.enable_grad():
             answer = pytree.tree_leaves(watch.run(*given))
-            loss = total_loss(dict(zip(names, answer, strict=True)), labels, sample.tasks)
+            loss = total_loss(dict(zip(names, answer, strict=True)), labels, losses)
         used = [gates[name] for name in gates if name in read_groups]
         got = torch.autograd.grad(loss, used, allow_unused=True) if used and loss.requires_grad else [None] * len(used)
         found = dict(zip((name for name in gates if name in read_groups), got, strict=True))
@@ -127,6 +135,29 @@ def gate_gradients(
             group.name: np.zeros(group.size) if (value := found.get(group.name)) is None else value.double().numpy()
             for group in groups
         }
+
+
+def total_loss(
+    outputs: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], losses: Sequence[TaskLoss]
+) -> torch.Tensor:
+    """Returns the sum of the tasks' losses over the rows, a number.
+
+    Without tasks it is half the squared length of every floating-point answer. A row's own answer as its target would
+    have no gradient; the length says how far an answer moves at all (Aljundi et al. 2018, "Memory aware synapses",
+    arXiv:1711.09601, section 4.1).
+
+    Args:
+        outputs: Every output by name, `[rows, ...]`.
+        labels: Label -> `[rows]`: 0 and 1, numbers of classes, or numbers.
+        losses: Of what the outputs answer.
+
+    Raises:
+        ModelError: If an output has not one number a row, or one a class.
+    """
+    if not losses:
+        floats = [value for value in outputs.values() if value.is_floating_point()]
+        return torch.stack([value.square().sum() / 2 for value in floats]).sum()
+    return torch.stack([loss(outputs[loss.task.output], labels[loss.task.label]).sum() for loss in losses]).sum()
 
 
 def first_order(rows: Iterator[Mapping[str, Floats]]) -> dict[str, Floats]:

@@ -72,10 +72,11 @@ def find_sites(model: Model, scheme: QuantScheme, targets: Sequence[Target], whe
     chosen = tuple(layer for layer in found if not reasons[layer.name])
     if not chosen:
         raise RecipeError(f"{where}.scheme: {scheme.name!r} rounds no layer of the model", "change its patterns.")
-    runtimes = {target.runtime for target in targets}
+    # What leaves a matrix product is rounded, too, in `.tflite` files.
+    products = any(item.runtime in ("litert", "tflite_runtime") for item in targets)
     return Sites(
         layers=chosen,
-        outputs=frozenset(item.name for item in chosen if "conv" in item.operator or "litert" in runtimes),
+        outputs=frozenset(item.name for item in chosen if "conv" in item.operator or products),
         limit=64 if any(item.runtime == "onnxruntime" and adds_in_16_bits(item.cpu) for item in targets) else 127,
         per_channel=scheme.granularity == "channel",
         skipped=tuple(Skip(name, reason) for name, reason in reasons.items() if reason),

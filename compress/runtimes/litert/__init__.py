@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from compress.runtimes.litert.interpreter import LITERT
+
 if TYPE_CHECKING:  # a file can be inspected without torch
     from compress.calibrate import Ranges
     from compress.model.core import Model
@@ -15,7 +17,10 @@ __all__ = ["LiteRt"]
 
 
 class LiteRt:
-    """The lowering for LiteRT. The file takes one row at a time: what a phone scores."""
+    """The lowering for LiteRT. The file takes one row at a time: what a phone scores.
+
+    `interpreter` is what runs it; other interpreters of the same files are subclasses.
+    """
 
     name = "litert"
     schemes = frozenset(
@@ -28,15 +33,20 @@ class LiteRt:
             ("int4", "dynamic"),
         }
     )
+    interpreter = LITERT
 
     def lower(self, model: Model) -> Lowered:
         """Returns the float32 `.tflite` file, batch 1, with a signature of real names."""
         from compress.runtimes.litert.export import export
 
-        return export(model)
+        lowered = export(model)
+        self.interpreter.check(lowered.data)
+        return lowered
 
     def quantize(self, lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
         """Returns the file with the scheme realised."""
         from compress.runtimes.litert.quantize import quantize
 
-        return quantize(lowered, scheme, ranges, target)
+        made = quantize(lowered, scheme, ranges, self.interpreter)
+        self.interpreter.check(made.data)
+        return made

@@ -17,19 +17,19 @@ from compress.registry import require
 from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, outcomes
 from compress.runtimes.litert.bias import fit_biases
 from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, WEIGHTED, code, read, text, write
+from compress.runtimes.litert.interpreter import Interpreter
 from compress.runtimes.quiet import quiet
-from compress.target import Target
 
 _KERNELS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
 # Blocks for which the quantizer and XNNPACK have 4-bit kernels with dynamic activations.
 _BLOCKS = (32, 64, 128, 256)
 
 
-def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, target: Target) -> Lowered:
+def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, interpreter: Interpreter) -> Lowered:
     """Realises a scheme, on convolutions, fully connected layers, and what stands between convolutions.
 
     A whole-graph static scheme and the quantizer's own calibration loop are not used: over many rows they gave
-    outputs close to constant. Its integer kernels give the same answers on every CPU, so `target.cpu` changes nothing.
+    outputs close to constant. Its integer kernels give the same answers on every CPU, so the target's changes nothing.
     Weight-only schemes store integers and widen them in the file; 4 bits have a scale a block only with dynamic
     activations, else one a channel.
 
@@ -45,13 +45,13 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
         with quiet():
             joined = _carried(lowered, static)
             given = _ranges_by_tensor(lowered.data, static, joined, ranges) if ranges else {}
-            data = _run(lowered.data, parts, joined, given)
+            data = _run(lowered.data, parts, joined, given, interpreter)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise LoweringError(
             f"LiteRT's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
             "exclude the layer it names, or leave the scheme out.",
         ) from error
-    notes = [note for part in parts for note in _notes(part.scheme, ranges)]
+    notes = [note for part in parts for note in _notes(part, ranges, interpreter)]
     return replace(
         lowered,
         data=data,
@@ -76,14 +76,23 @@ def _refusal(item: Placed, scheme: QuantScheme) -> str:
     return ""
 
 
-def _notes(scheme: QuantScheme, ranges: Ranges | None) -> tuple[str, ...]:
+def _notes(part: Part, ranges: Ranges | None, interpreter: Interpreter) -> tuple[str, ...]:
+    scheme = part.scheme
     if scheme.dtype == "float16":
         return ("weights stored as float16 and widened when the file is opened; arithmetic is float32",)
     if scheme.activations == "none":
         return (f"weights stored as {scheme.dtype} per {scheme.granularity} and widened; arithmetic is float32",)
     shared = f"blocks of {scheme.block_size}" if scheme.dtype == "int4" else scheme.granularity
     found = f"ranges: {ranges.source}" if ranges and scheme.activations == "static" else "ranges found at run time"
-    return (f"weights {scheme.dtype} per {shared}", f"activations int8, {found}")
+    coarser = any(_one_scale(scheme, item, interpreter) for item in part.layers) and shared != "tensor"
+    told = f"; fully connected ones per tensor, as {interpreter.title} reads no more" if coarser else ""
+    return (f"weights {scheme.dtype} per {shared}{told}", f"activations int8, {found}")
+
+
+def _one_scale(scheme: QuantScheme, item: Placed, interpreter: Interpreter) -> bool:
+    """Whether the interpreter reads but one scale of this layer's weight."""
+    product = item.node == "FULLY_CONNECTED" and scheme.activations == "dynamic"
+    return product and not interpreter.dynamic_products_per_channel
 
 
 def _carried(lowered: Lowered, static: list[Placed]) -> tuple[Joined, ...]:
@@ -92,7 +101,13 @@ def _carried(lowered: Lowered, static: list[Placed]) -> tuple[Joined, ...]:
     return carried(lowered.joined, made, {item.input for item in static})
 
 
-def _run(data: bytes, parts: list[Part], joined: Sequence[Joined], ranges: dict[str, dict[str, Any]]) -> bytes:
+def _run(
+    data: bytes,
+    parts: list[Part],
+    joined: Sequence[Joined],
+    ranges: dict[str, dict[str, Any]],
+    interpreter: Interpreter,
+) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -104,7 +119,7 @@ def _run(data: bytes, parts: list[Part], joined: Sequence[Joined], ranges: dict[
             # The quantizer's scope of an operator is the name of its output and a semicolon.
             scope = f"^{re.escape(item.output)};$"
             kind = getattr(qtyping.TFLOperationName, item.node)
-            shared = _granularity(qtyping, scheme, item)
+            shared = _granularity(qtyping, scheme, item, interpreter)
             bits = 4 if scheme.dtype == "int4" else 8
             if scheme.dtype == "float16":
                 engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
@@ -127,10 +142,10 @@ def _run(data: bytes, parts: list[Part], joined: Sequence[Joined], ranges: dict[
     return fit_biases(_read_outputs(bytes(result.quantized_model or b""), data), data)
 
 
-def _granularity(qtyping: Any, scheme: QuantScheme, item: Placed) -> Any:
+def _granularity(qtyping: Any, scheme: QuantScheme, item: Placed, interpreter: Interpreter) -> Any:
     """What shares a scale: blocks where there are such kernels and the inputs are whole blocks, else channels."""
     known = qtyping.QuantGranularity
-    if scheme.granularity == "tensor":
+    if scheme.granularity == "tensor" or _one_scale(scheme, item, interpreter):
         return known.TENSORWISE
     size = scheme.block_size
     blocks = scheme.dtype == "int4" and scheme.activations == "dynamic" and size in _BLOCKS

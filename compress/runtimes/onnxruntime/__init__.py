@@ -1,4 +1,4 @@
-"""ONNX Runtime: export to `.onnx`, float16 storage, int8 through its QDQ and dynamic quantizers."""
+"""ONNX Runtime: export to `.onnx`, float16 storage, int8 through its QDQ and dynamic quantizers; `.ort` for phones."""
 
 from __future__ import annotations
 
@@ -51,3 +51,9 @@ class OnnxRuntime:
         fused = fuse(lowered) if target.fusion else lowered
         made = quantize(fused, scheme, ranges, target)
         return replace(made, notes=(*made.notes, *fused.notes[len(lowered.notes) :]))
+
+    def finish(self, lowered: Lowered, target: Target) -> Lowered:
+        """Returns the file in the format that the target ships."""
+        from compress.runtimes.onnxruntime.ort_format import to_ort
+
+        return to_ort(lowered, target) if target.format == "ort" else lowered

@@ -23,10 +23,10 @@ from compress.runtimes.onnxruntime.inspect_shapes import (
 from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weights, graphs_of, text
 
 MAX_NODES = 1_000_000
-_EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
+EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
 _UNORDERED = "its operators are not in the order that ONNX requires, which ONNX Runtime takes all the same"
 # What reading a damaged graph can raise in Python; native code runs in a process of its own.
-_GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
+GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
 
 def describe_onnx(path: Path, run: Native = native) -> FileInfo:
@@ -47,20 +47,20 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
     try:
         model = onnx.ModelProto.FromString(data)
         _check_form(model, path)
-        beside = _without_weights(model, path)
+        beside = without_weights(model, path)
         model, functions = _inlined(model, run)
         order = (_UNORDERED,) if sort_nodes(model.graph) else ()
         # Functions that could not be expanded would stall the inference of shapes as well.
-        info = _describe(model, None if model.functions else one_row(model, run), identity)
-    except (*_GARBAGE, decode_error) as error:
+        info = describe_graph(model, None if model.functions else one_row(model, run), identity)
+    except (*GARBAGE, decode_error) as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
-        raise ModelError(f"{path}: it cannot be read: {what}", _EXPORT_AGAIN) from error
+        raise ModelError(f"{path}: it cannot be read: {what}", EXPORT_AGAIN) from error
     return replace(info, notes=(*info.notes, *order, *functions, *beside))
 
 
 def _check_form(model: Any, path: Path) -> None:
     if not model.ir_version or not (model.graph.node or model.graph.output):
-        raise ModelError(f"{path}: it holds no ONNX graph", _EXPORT_AGAIN)
+        raise ModelError(f"{path}: it holds no ONNX graph", EXPORT_AGAIN)
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     if sum(_count_nodes(nodes) for nodes in bodies) > MAX_NODES:
         raise ModelError(f"{path}: it has more than {MAX_NODES} operators", "split the model.")
@@ -71,8 +71,13 @@ def _count_nodes(nodes: Any) -> int:
     return len(nodes) + sum(_count_nodes(graph.node) for graph in inside)
 
 
-def _without_weights(model: Any, path: Path) -> tuple[str, ...]:
-    """Checks every constant, then takes out the content of the large ones. Returns the notes on external data."""
+def without_weights(model: Any, path: Path) -> tuple[str, ...]:
+    """Checks every constant, then takes out the content of the large ones. Returns the notes on external data.
+
+    Raises:
+        UnsafeFileError: If external data leaves the model's folder or passes through a link.
+        ModelError: If a constant claims bytes that are not there.
+    """
     constants = Constants(path)
     constants.check(model.graph.node, model.graph)
     drop_weights(model.graph.node, model.graph)
@@ -93,7 +98,8 @@ def _inlined(model: Any, run: Native) -> tuple[Any, tuple[str, ...]]:
     return type(model).FromString(data), (f"{count} local functions, expanded",)
 
 
-def _describe(model: Any, inferred: Any | None, identity: Identity) -> FileInfo:
+def describe_graph(model: Any, inferred: Any | None, identity: Identity) -> FileInfo:
+    """Describes a model whose constants were checked, with its shapes for one row, None where they are unknown."""
     walk = Walk()
     walk.graph(model.graph, inferred.graph if inferred is not None else None)
     parameters = [constant.tensor for constant in walk.constants if constant.is_parameter]
@@ -117,6 +123,9 @@ def _scheme(walk: Walk) -> str:
     if not walk.schemes:
         return ""
     scheme = walk.schemes.most_common(1)[0][0]
+    if scheme == "dynamic" and walk.quantized_activations and not any("Dynamic" in kind for kind in walk.operators):
+        # What ONNX Runtime makes of a product between QuantizeLinear and DequantizeLinear.
+        return "static"
     if scheme != DEQUANTIZED:
         return scheme
     return "static, QDQ" if walk.quantized_activations else "weight only"

@@ -285,4 +285,10 @@ def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: boo
                 "DefaultTensorType": onnx.TensorProto.FLOAT,
             },
         )
-        return serialized(onnx.load(path))
+        made = onnx.load(path)
+    # Every Gemm became MatMul + Add, those that stay in float, too: they get their names back.
+    gone = {node.name for node in proto.graph.node} - {node.name for node in made.graph.node}
+    for node in made.graph.node:
+        if node.op_type == "MatMul" and node.name.removesuffix("_MatMul") in gone:
+            node.name = node.name.removesuffix("_MatMul")
+    return serialized(made)
