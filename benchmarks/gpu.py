@@ -57,19 +57,24 @@ class Case:
     inputs: tuple[TensorInfo, ...]
 
     def rows(self, count: int) -> dict[str, Any]:
-        """Normal floats; integers are ids that every table has."""
+        """Normal floats, ids that every table has, and masks that leave nothing out."""
         random = np.random.default_rng(0)
-        return {
-            item.name: random.standard_normal((count, *item.shape)).astype(np.float32)
-            if item.dtype == "float32"
-            else random.integers(1, 1000, (count, *item.shape)).astype(item.dtype)
-            for item in self.inputs
-        }
+        made = {}
+        for item in self.inputs:
+            shape = (count, *item.shape)
+            if item.dtype == "float32":
+                made[item.name] = random.standard_normal(shape).astype(np.float32)
+            else:
+                made[item.name] = random.integers(1, 2 if "mask" in item.name else 1000, shape).astype(item.dtype)
+        return made
 
 
 CASES = {
     "mobilenet_v2": Case(lambda: ZOO.load("mobilenet_v2")(), (TensorInfo("pixels", (3, 224, 224), "float32"),)),
-    "compact_bert": Case(lambda: ZOO.load("compact_bert")(), (TensorInfo("input_ids", (128,), "int64"),)),
+    "compact_bert": Case(
+        lambda: ZOO.load("compact_bert")(),
+        (TensorInfo("input_ids", (128,), "int64"), TensorInfo("attention_mask", (128,), "int64")),
+    ),
 }
 
 

@@ -20,6 +20,7 @@ PROVIDERS = {
     "torch": ("cpu", "cuda"),
     "tensorrt": ("cuda",),
     "litert": ("cpu",),
+    "tflite_runtime": ("cpu",),
     "executorch": ("cpu",),
 }
 
@@ -71,10 +72,10 @@ class Target(Strict):
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
     are checked and timed on the CPU, which says nothing of that engine's speed.
-    `format` is the file that ships: `ort` is ONNX Runtime's own, for its builds for phones, and `target_platform` the
-    family of processors that it is optimised for when it is converted.
     `provider` is what of the machine computes: its CPU, or a GPU through one of ONNX Runtime's execution providers or
     through torch. `compile` lets torch compile the graph where it runs.
+    `format` is the file that ships: `ort` is ONNX Runtime's own, for its builds for phones, and `target_platform` the
+    family of processors that it is optimised for when it is converted.
     `width_multiple` is the multiple that its kernels like widths to keep to: what a cut leaves is rounded to it.
     Where it is None a pass measures it, if it measures at all.
     """
@@ -88,10 +89,10 @@ class Target(Strict):
     cpu: str = "any"
     fusion: bool = True
     flavour: Literal["cpu", "tensorrt"] = "cpu"
-    format: Literal["onnx", "ort"] = "onnx"
-    target_platform: Literal["arm", "amd64"] | None = None
     provider: Literal["cpu", "cuda", "tensorrt", "nv-tensorrt-rtx"] = "cpu"
     compile: bool = False
+    format: Literal["onnx", "ort"] = "onnx"
+    target_platform: Literal["arm", "amd64"] | None = None
     schemes: tuple[str, ...] | None = None
     width_multiple: int | None = Field(default=None, ge=1, le=256)
     budgets: Budgets = Budgets()

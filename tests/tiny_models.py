@@ -239,7 +239,7 @@ def engine(runtime: str) -> Any:
 
 def converter(runtime: str) -> str:
     """Gives the runtime whose lowering makes a runtime's float32 files, byte for byte."""
-    return {"tflite_runtime": "litert"}.get(runtime, runtime)
+    return {"tflite_runtime": "litert", "tensorrt": "onnxruntime"}.get(runtime, runtime)
 
 
 def target(runtime: str, cpu: str = "any") -> Target:

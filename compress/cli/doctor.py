@@ -81,7 +81,7 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
         raise click.UsageError("--sources belongs to --setup emulated")
     if setup is not None:
         _set_up(setup, sources)
-    from compress.cli.doctor_gpu import providers
+    from compress.cli.doctor_gpu import by_answer, providers
 
     findings = [examine(name) for name in _RUNTIMES]
     computing = providers()
@@ -121,12 +121,8 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
     table = Table(box=None, pad_edge=False)
     for column in ("provider", "runs here", ""):
         table.add_column(column, overflow="fold", no_wrap=column == "provider")
-    for each in computing:
-        table.add_row(
-            f"{each.runtime}, {each.provider}",
-            "yes" if each.works else "no",
-            Text(each.processor if each.works else f"{each.why_not}: {each.remedy}"),
-        )
+    for answer, names in by_answer(computing).items():
+        table.add_row("\n".join(names), *(Text(part) for part in answer))
     console.print(table)
     console.print()
     table = Table(box=None, pad_edge=False)
@@ -233,6 +229,9 @@ def examine(runtime: str) -> Finding:
     name = f"edge-compress[{extra}]" if extra else "edge-compress"
     if missing:
         return Finding(runtime, False, packages, f"not installed: {', '.join(missing)}", f"pip install '{name}'")
+    if runtime == "torch":
+        # Nothing of this program works without it.
+        return Finding(runtime, True, packages)
     from compress.errors import CompressError
     from compress.hosts.calls import ask
     from compress.hosts.environments import OWN_PYTHONS

@@ -45,3 +45,12 @@ def providers() -> list[Provided]:
         except CompressError as error:
             found.append(Provided(runtime, name, False, "", error.message, error.hint))
     return found
+
+
+def by_answer(found: list[Provided]) -> dict[tuple[str, str], list[str]]:
+    """Returns what is to be said, once each -> the providers of which it is said."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for item in found:
+        answer = ("yes", item.processor) if item.works else ("no", f"{item.why_not}: {item.remedy}")
+        said.setdefault(answer, []).append(f"{item.runtime}, {item.provider}")
+    return said

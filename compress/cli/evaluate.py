@@ -45,8 +45,9 @@ def command(
 ) -> int:
     """Judge CANDIDATE beside a baseline on the test rows of a recipe, by its policy.
 
-    Each is an .onnx, .ort, .tflite or .pte file, whoever made it, or a .csv of scores: a column of the data's ids, and
-    a column `score` (of several tasks, a column each). Exit codes: 0 passes, 1 fails, 3 not settled, 2 input error.
+    Each is an .onnx, .ort, .tflite, .pte or .pt2 file, whoever made it, or a .csv of scores: a column of the data's
+    ids, and a column `score` (of several tasks, a column each). Exit codes: 0 passes, 1 fails, 3 not settled, 2 input
+    error.
     """
     from compress.recipe import load_recipe
     from compress.target import load_target

@@ -123,19 +123,19 @@ class TakesFiles(Protocol):
 
 
 @runtime_checkable
-class Finishes(Protocol):
-    """A runtime whose quantizer works on another format than the one that a target may ship."""
-
-    def finish(self, lowered: Lowered, target: Target) -> Lowered:
-        """Returns the file that ships, from that of `lower` or `quantize`."""
-
-
-@runtime_checkable
 class BuiltThere(Protocol):
     """A runtime whose file a worker builds on the machine that runs it, out of the one that is lowered here."""
 
     def check(self, lowered: Lowered) -> None:
         """Refuses what the build would refuse, as far as the file tells; raises `LoweringError`."""
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """A runtime whose quantizer works on another format than the one that a target may ship."""
+
+    def finish(self, lowered: Lowered, target: Target) -> Lowered:
+        """Returns the file that ships, from that of `lower` or `quantize`."""
 
 
 RUNTIMES = Registry(

@@ -19,7 +19,7 @@ from .errors import JobError
 LIBRARY = "libcuda.so.1"
 # CUdevice_attribute.
 _MAJOR, _MINOR = 75, 76
-_INSTALL = "install the NVIDIA driver, and in a container start it with its GPUs: docker run --gpus all"
+_INSTALL = "as root: apt-get install nvidia-driver; or give the container the GPUs: docker run --gpus all"
 
 
 @dataclass(frozen=True)

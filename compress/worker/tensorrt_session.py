@@ -22,18 +22,14 @@ _AGAIN = "an engine is for one kind of GPU and one version of TensorRT: build it
 
 
 class TensorRtSession(BaseSession):
-    """One engine. An `.onnx` file is built first, for one row a call, which takes minutes.
-
-    An engine has an upper bound of its batch; more rows are run in portions.
-    """
+    """One engine, as `build` packs it. Its batch has an upper bound; more rows are run in portions."""
 
     def __init__(self, artifact: Path, threads: int, provider: str = "cuda") -> None:
         self._artifact = artifact
         self._driver = Driver()
         self._driver.start()
         trt = self._trt = tensorrt()
-        packed = artifact.read_bytes()[:2] == b"PK"
-        engine = unpack(artifact) if packed else build(artifact, 1)
+        engine = unpack(artifact)
         _refuse_elsewhere(engine, self._driver, trt, artifact)
         self._log = logger(trt)
         self._runtime = trt.Runtime(self._log)

@@ -117,7 +117,7 @@ def _ask(item: Built, place: Target, host: Host, rows: NDArray[np.int64], site: 
         host=place.host,
         machine=host.machine or site.machine,
         threads=place.threads,
-        settings=place.job_settings,
+        job=place.job_settings,
         batch=batch,
         artifact=item.sha,
         rows=site.holdout.fingerprint,

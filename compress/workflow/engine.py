@@ -16,12 +16,12 @@ from compress.runtimes.base import BuiltThere, Lowered
 from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.worker.tensorrt_build import FLAGS, MANIFEST, PLAN, TIMINGS
+from compress.workflow.files import ENGINE
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
 
 # A build times kernels; a large network on a small board takes this long.
 TIMEOUT_S = 3600
-SUFFIX = ".plan.zip"
 
 
 def processor(target: Target, plan: Plan) -> str:
@@ -85,7 +85,7 @@ def _engine(lowered: Lowered, data: bytes, manifest: dict[str, object]) -> Lower
         f"engine for {manifest['gpu']} (compute capability {manifest['compute_capability']}) and TensorRT"
         f" {manifest['tensorrt']} alone, up to {manifest['batch']} rows a call"
     )
-    return replace(lowered, data=data, suffix=SUFFIX, notes=(*lowered.notes, note))
+    return replace(lowered, data=data, suffix=ENGINE, notes=(*lowered.notes, note))
 
 
 def _parted(data: bytes) -> tuple[bytes, dict[str, object], bytes]:

@@ -23,6 +23,8 @@ RUNTIMES_OF = {
     "pte": ("executorch",),
     "pt2": ("torch",),
 }
+# How the file of an engine ends; see `engine`.
+ENGINE = ".plan.zip"
 # Integer inputs are positions in a table of unknown length: this many of its rows exist in every vocabulary.
 SAFE_IDS = 2
 
@@ -95,6 +97,11 @@ def synthetic_inputs(specs: Mapping[str, TensorSpec], rows: int, seed: int) -> d
 
 def _open(path: Path) -> ModelFile:
     kind = sniff(path)
+    if kind == "zip" and path.name.endswith(ENGINE):
+        raise ModelError(
+            f"{path}: an engine is machine code for one GPU; only the run that built it measures it",
+            "measure the .onnx of an onnxruntime target instead, with --target onnxruntime-tensorrt.",
+        )
     if kind not in RUNTIMES_OF:
         raise ModelError(
             f"{path}: it is no file that a runtime opens (its content is: {kind})",

@@ -70,7 +70,7 @@ class Site:
             step,
             host=self.target.host,
             threads=self.target.threads,
-            settings=self.target.job_settings,
+            job=self.target.job_settings,
             machine=self.machine,
             versions=versions(self.target.runtime),
             **inputs,

@@ -24,6 +24,7 @@ from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.build import finish, lower_float
+from compress.workflow.engine import built
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
 
@@ -97,8 +98,8 @@ class TargetMeter:
             runtime=self.on.runtime,
             host=self.on.host,
             threads=self.on.threads,
+            job=self.on.job_settings,
             format=[self.on.format, self.on.target_platform],
-            settings=self.on.job_settings,
             cpu=self.on.cpu,
             machine=self._host.machine or self.machine,
             versions=versions(self.on.runtime),
@@ -125,6 +126,7 @@ class TargetMeter:
             self._folded = {model.digest: folded, **dict([*self._folded.items()][:_FOLDED])}
         lowered = lower_float(self._folded[model.digest], self.on.runtime, cache, Silent())
         lowered = finish(lowered, self.on, cache, Silent())
+        lowered = built(lowered, "float32", self.on, self.plan, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)
         np.savez(inputs, allow_pickle=False, **self._rows(model))

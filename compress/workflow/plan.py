@@ -32,15 +32,15 @@ PACKAGES = {
     "torch": ("torch",),
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
-    "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
     # TensorRT's own version is asked of the machine that builds; see `engine`.
     "tensorrt": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
-    "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
     "tensorrt": ("onnx", "onnxscript", "onnxruntime"),
+    "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
 }
 # A distribution -> another one that brings the same package.
 _SAME = {"onnxruntime": "onnxruntime-gpu"}
@@ -221,17 +221,17 @@ def _known(name: str, registry: Registry, key: str) -> None:
         raise RecipeError(f"{key}: there is no {registry.kind} {name!r}", did_you_mean(name, registry.names()))
 
 
+def _version(package: str) -> str:
+    names = (package, _SAME.get(package, package))
+    return next((found for name in names if (found := installed_version(name)) != "not installed"), "not installed")
+
+
 def _set_up(target: Target, where: str) -> None:
     """A runtime that runs in an environment of its own needs it."""
     try:
         python_of(target.runtime)
     except WorkerError as error:
         raise MissingPackageError(f"{where}: the target {target.name!r}: {error.message}", error.hint) from error
-
-
-def _version(package: str) -> str:
-    names = (package, _SAME.get(package, package))
-    return next((found for name in names if (found := installed_version(name)) != "not installed"), "not installed")
 
 
 def _installed(package: str, target: Target, where: str) -> None:

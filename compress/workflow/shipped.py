@@ -10,7 +10,7 @@ from typing import Any
 from compress.errors import StoreError
 from compress.store.cache import digest
 from compress.target import Target, profiles
-from compress.workflow.files import ModelFile, open_files
+from compress.workflow.files import ENGINE, ModelFile, open_files
 
 _AGAIN = "run `edge-compress run` for its recipe again."
 
@@ -74,8 +74,14 @@ def _from_run(out: Path) -> list[Shipped]:
             path = run / file
             if digest(path.read_bytes()) != hashes[file]:
                 raise StoreError(f"{path}: is not the file that its manifest names", _AGAIN)
-            (opened,) = open_files([path])
-            found.append(Shipped(manifest["name"], targets[name], replace(opened, runtime=targets[name].runtime)))
+            found.append(Shipped(manifest["name"], targets[name], _opened(path, targets[name], hashes[file])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{out}: holds no finished run: {type(error).__name__}: {error}", _AGAIN) from error
     return found
+
+
+def _opened(path: Path, target: Target, sha256: str) -> ModelFile:
+    """A file of a run. An engine tells nothing of itself, but its run has just been compared with its manifest."""
+    if path.name.endswith(ENGINE):
+        return ModelFile(path.name, path, "engine", target.runtime, sha256, path.stat().st_size, "float")
+    return replace(open_files([path])[0], runtime=target.runtime)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from old_interpreter import WITHOUT
+from offered import WITHOUT
 
 if TYPE_CHECKING:
     from corners import Corner

@@ -13,8 +13,8 @@ from compress.model.layers import Layer
 
 def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
     """Gives every constant tensor of a file, in its own dtype."""
-    reads = {"onnxruntime": _onnx, "tensorrt": _onnx, "litert": _tflite, "tflite_runtime": _tflite, "torch": _pt2}
-    return reads[runtime](data)
+    readers = {"onnxruntime": _onnx, "tensorrt": _onnx, "litert": _tflite, "tflite_runtime": _tflite, "torch": _pt2}
+    return readers[runtime](data)
 
 
 def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | str) -> bool:

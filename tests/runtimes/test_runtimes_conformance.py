@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from corners import CORNERS
 from inside import holds
-from old_interpreter import WITHOUT
+from offered import ON_A_GPU, WITHOUT
 from tiny_models import TINY, answers, engine, exported, sqnr_db, target
 from torch import nn
 
@@ -31,25 +31,6 @@ FLOORS_DB = {
 REDUCED = [name for name in BUILTIN_SCHEMES if name != "float32"]
 
 pytestmark = pytest.mark.parametrize("runtime", RUNTIMES.names())
-
-
-# Torch has halves on a GPU only: see test_runtimes_torch.py.
-ON_A_GPU = {("torch", "float16")}
-
-
-def offers(runtime, scheme):
-    """Whether a runtime says that it has a scheme, on the target that these tests use."""
-    return (runtime, scheme.name) not in ON_A_GPU and (scheme.dtype, scheme.activations) in {
-        *engine(runtime).schemes,
-        ("float32", "none"),
-    }
-
-
-@pytest.fixture(autouse=True)
-def _offered(request, runtime):
-    scheme = request.node.callspec.params.get("scheme")
-    if scheme is not None and not offers(runtime, scheme):
-        pytest.skip(f"{runtime} has no {scheme.name}")
 
 
 def schemes(*names):
@@ -92,7 +73,7 @@ def test_a_file_answers_like_the_graph_in_every_corner(corner, runtime, name, sc
 
 @pytest.mark.parametrize("name", sorted(CORNERS))
 def test_every_corner_is_quantized_by_some_scheme(corner, runtime, name):
-    if not offers(runtime, BUILTIN_SCHEMES["int8-static"]):
+    if (runtime, "int8-static") in WITHOUT:
         pytest.skip(f"{runtime} has no int8-static")
     made = corner(runtime, name)
     assert any(item.precision == "int8" for item in made.quantized(BUILTIN_SCHEMES["int8-static"]).outcomes)
@@ -228,7 +209,7 @@ def test_a_look_up_in_a_shared_table_is_exact(corner, runtime, scheme):
 
 def test_an_index_from_a_raw_value_is_exact_beside_a_quantized_layer(corner, runtime):
     """Rounded to 8 bits, code 3 of 6 would be 2.97 and look up the entry of 2."""
-    if not offers(runtime, BUILTIN_SCHEMES["int8-static"]):
+    if (runtime, "int8-static") in WITHOUT:
         pytest.skip(f"{runtime} has no int8-static")
     made = corner(runtime, "shared")
     file = made.quantized(BUILTIN_SCHEMES["int8-static"].model_copy(update={"name": "mine", "include": ("lift",)}))
@@ -312,12 +293,8 @@ def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
 
 def test_a_runtime_lists_the_schemes_that_it_takes(runtime):
     assert engine(runtime).name == runtime
-    every = {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values()} - {("float32", "none")}
-    had = {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values() if (runtime, item.name) not in WITHOUT}
-    assert engine(runtime).schemes
-    assert engine(runtime).schemes <= every
-    if runtime in ("onnxruntime", "litert", "tflite_runtime"):
-        assert engine(runtime).schemes == had - {("float32", "none")}
+    had = [item for item in BUILTIN_SCHEMES.values() if (runtime, item.name) not in WITHOUT - ON_A_GPU]
+    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in had} - {("float32", "none")}
 
 
 def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
@@ -328,6 +305,6 @@ def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
     most = {"float16": 0.6, "int8-static": 0.4, "int8-dynamic": 0.4, "int8-weights": 0.4}
     most |= {"int4-weights": 0.25, "int4-dynamic": 0.25}
     for name in REDUCED:
-        if offers(runtime, BUILTIN_SCHEMES[name]):
+        if (runtime, name) not in WITHOUT:
             made = engine(runtime).quantize(file, BUILTIN_SCHEMES[name], ranges, target(runtime))
             assert len(made.data) / len(file.data) < most[name], name

@@ -28,7 +28,7 @@ def test_a_job_keeps_what_it_says_and_defaults_the_rest() -> None:
     ("change", "message"),
     [
         ({"schema": 2}, "schema 2"),
-        ({"action": "train"}, "one of outputs, latency, duel, sparse, profile, describe, empty; got 'train'"),
+        ({"action": "train"}, "one of outputs, latency, duel, sparse, profile, describe, build, empty; got 'train'"),
         ({"precision": "int4"}, "precision must be one of float, int8"),
         ({"thread": 2}, "unknown key 'thread'"),
         ({"threads": 0}, "threads must be at least 1; got 0"),

@@ -78,7 +78,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, runtime: str, content:
 def test_an_unknown_runtime_lists_the_known_ones() -> None:
     with pytest.raises(JobError) as error:
         open_session("onnx", Path("a.onnx"), 1)
-    assert error.value.hint == "known: executorch, litert, onnxruntime, tflite_runtime."
+    assert error.value.hint == "known: executorch, litert, onnxruntime, tensorrt, tflite_runtime, torch."
 
 
 def test_a_float_onnx_file_is_wholly_accelerated(onnx_file: Path) -> None:

@@ -84,12 +84,8 @@ def test_timings_of_another_gpu_are_left_alone(onnx_file: Path, tmp_path: Path) 
         assert archive.read("timing.cache") == b"+timed"
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_every_row_is_answered_at_any_batch(
-    packed: bool, onnx_file: Path, tmp_path: Path, rows: dict[str, Any], score: Any
-) -> None:
-    artifact = built(onnx_file, tmp_path)[0] if packed else onnx_file
-    with open_session("tensorrt", artifact, 1, {"provider": "cuda"}) as session:
+def test_every_row_is_answered_at_any_batch(onnx_file: Path, tmp_path: Path, rows: dict[str, Any], score: Any) -> None:
+    with open_session("tensorrt", built(onnx_file, tmp_path)[0], 1, {"provider": "cuda"}) as session:
         assert session.inputs == {"x": TensorSpec((None, 4), "float32")}
         for count in (7, 1, 3, 4):
             made = session.run({"x": rows["x"][:count]})

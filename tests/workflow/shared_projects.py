@@ -59,7 +59,7 @@ def canned_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     real = LocalHost.run
 
     def answer(host: LocalHost, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        if job["action"] == "empty":
+        if job["action"] == "empty" and "provider" not in job:
             return {"schema": 1, "peak_rss_bytes": 30_000_000}
         if job["action"] != "latency":
             return real(host, job, timeout_s)

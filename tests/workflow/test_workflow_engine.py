@@ -15,13 +15,14 @@ import pytest
 from tiny_models import Workshop
 from tiny_project import Project
 
-from compress.errors import LoweringError
+from compress.errors import LoweringError, ModelError
 from compress.hosts import calls
 from compress.recipe import BUILTIN_SCHEMES, Recipe
 from compress.store.cache import Cache
 from compress.target import Target, load_target
 from compress.worker.job import parse_job
 from compress.workflow import engine
+from compress.workflow.files import open_files
 from compress.workflow.plan import Plan
 from compress.workflow.progress import Silent
 
@@ -127,6 +128,14 @@ def test_a_failed_build_is_an_error_of_its_scheme(host: InHere, workshop: Worksh
     with pytest.raises(LoweringError, match="TensorRT would refuse the network"):
         engine.built(lowered, "int8-static", TARGET, PLAN, Cache(tmp_path / "cache"), Silent())
     assert host.asked == []
+
+
+def test_an_engine_that_lies_about_is_not_measured(host: InHere, workshop: Workshop, tmp_path: Path) -> None:
+    made = engine.built(workshop.lowered("tensorrt", "mlp"), "float32", TARGET, PLAN, Cache(tmp_path / "c"), Silent())
+    path = tmp_path / f"mlp{made.suffix}"
+    path.write_bytes(made.data)
+    with pytest.raises(ModelError, match="an engine is machine code for one GPU"):
+        open_files([path])
 
 
 def test_other_runtimes_keep_their_files(workshop: Workshop, tmp_path: Path) -> None:
