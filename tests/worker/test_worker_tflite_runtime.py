@@ -74,7 +74,7 @@ def test_a_file_that_is_no_model_or_was_cut_is_named(
 
 
 def test_a_file_is_benched_on_the_target_that_is_named(tflite_files: dict[str, Path]) -> None:
-    options = BenchOptions(target="tflite-runtime-cpu", pairs=2, seconds=0.02, sparse_calls=0)
+    options = BenchOptions(target="tflite-runtime-cpu", pairs=5, seconds=0.02, sparse_calls=0)
     found = bench([tflite_files["fixed"]], options, Silent())
     assert (found.target, found.runtime) == ("tflite-runtime-cpu", RUNTIME)
     (file,) = found.artifacts
