@@ -146,16 +146,17 @@ class Program:
     def _call(self, call: Call, threads: int, timeout_s: float) -> tuple[str, str]:
         """Lays out the files, runs the tool, and returns what it printed and the file that it left."""
         here = f"{self._folder}/run"
-        self._must(f"rm -rf {here}; mkdir -p {here}/test_data_set_0")
-        for name, content in call.files.items():
-            self._must(f"ln -s {self._put(content)} {here}/{name}")
+        links = [f"ln -s {self._put(content)} {here}/{name}" for name, content in call.files.items()]
+        laid_out = " && ".join([f"rm -rf {here} && mkdir -p {here}/test_data_set_0", *links])
         mask = sum(1 << cpu for cpu in self._cpus(threads))
         pinned = ["taskset", f"{mask:x}"] if mask else []
         program = shlex.join([*pinned, self._program, *call.arguments])
         library = shlex.quote(self._program.rpartition("/")[0])
         inner = f"echo $$ > {self._folder}/pid; cd {here}; LD_LIBRARY_PATH={library} exec {program}"
         try:
-            said = self._adb.shell(f"sh -c {shlex.quote(inner)} 2>&1", timeout_s)
+            # The number is gone with the process: another one may get it.
+            ended = f"code=$?; rm -f {self._folder}/pid; exit $code"
+            said = self._adb.shell(f"({laid_out} && sh -c {shlex.quote(inner)}; {ended}) 2>&1", timeout_s)
         except WorkerError:
             self._end()
             raise
@@ -167,7 +168,6 @@ class Program:
                 path = Path(folder) / call.read
                 self._adb.pull(f"{here}/{call.read}", path)
                 left = path.read_text(encoding="utf-8", errors="replace")
-        self._must(f"rm -rf {here} {self._folder}/pid")
         return said.text, left
 
     def _end(self) -> None:
@@ -254,8 +254,9 @@ class Program:
     def _greet(self) -> None:
         """Waits until the folder is there."""
         out: IO[bytes] | None = self._keeper.stdout
-        ready, _, _ = select.select([out], [], [], ANSWER_S)
-        line = out.readline() if out is not None and ready else b""
+        line = b""
+        if out is not None and select.select([out], [], [], ANSWER_S)[0]:
+            line = out.readline()
         if line.strip() != b"ready":
             if self._keeper.stdin is not None:
                 self._keeper.stdin.close()

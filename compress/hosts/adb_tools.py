@@ -120,7 +120,7 @@ def _plan_litert(plan: Plan) -> Call:
     )
 
 
-def _parse_litert(said: str, _: str, plan: Plan) -> dict[str, Any]:
+def _parse_litert(said: str, left: str, plan: Plan) -> dict[str, Any]:
     timings = _find(
         rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, Warmup \(avg\): {_NUMBER},"
         rf" Inference \(avg\): {_NUMBER}",
@@ -210,11 +210,11 @@ def _row(line: str, left: str) -> float:
     """The milliseconds of `model,seconds,peak bytes,CPU share,number`."""
     parts = line.split(",")
     try:
-        _, seconds, _, _, _ = parts
-        value = float(seconds)
+        _, said, _, _, _ = parts
+        seconds = float(said)
     except ValueError:
         raise _unsaid("onnxruntime_perf_test", "the seconds of each call in a file of five columns", left) from None
-    return _positive(value * 1000, "onnxruntime_perf_test", "the time of a call")
+    return _positive(seconds * 1000, "onnxruntime_perf_test", "the time of a call")
 
 
 def _empty_onnx(here: str) -> Call:

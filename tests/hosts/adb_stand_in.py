@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -I -S
 """A stand-in for adb: its command line, with folders of this machine in place of phones. No phone is behind it.
 
 The folder that `ADB_STAND_IN` names holds `phones.json`: serial -> `state` (as `adb devices` prints it), `root` (the

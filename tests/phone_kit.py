@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-STAND_IN = Path(__file__).with_name("adb_stand_in.py")
+from compress.hosts.adb import AdbHost
+from compress.target import AdbSettings
 
+STAND_IN = Path(__file__).parent / "hosts" / "adb_stand_in.py"
+PROGRAMS = Path(__file__).parent / "hosts" / "stand_in_benchmark.py"
+
+TOOLS = {"litert": "benchmark_model", "onnxruntime": "onnxruntime_perf_test"}
 PROPERTIES = {
     "ro.product.manufacturer": "Acme",
     "ro.product.model": "Acme Lite 4",
@@ -150,3 +157,28 @@ class Phone:
         while (found := sorted(item.name for item in self.temporary.glob("edge-*"))) and time.monotonic() < end:
             time.sleep(0.05)
         return found
+
+
+class Bench:
+    """A phone with the stand-ins for benchmark programs in its folder `bench`."""
+
+    def __init__(self, phone: Phone) -> None:
+        self.phone = phone
+        self.folder = phone.temporary / "bench"
+        self.folder.mkdir()
+        for name in TOOLS.values():
+            shutil.copy(PROGRAMS, self.folder / name)
+        self.says(ms={"other": 1.5})
+
+    def says(self, **values: Any) -> None:
+        """Sets what they say; see `stand_in_benchmark.py`."""
+        (self.folder / "times.json").write_text(json.dumps(values))
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What they were called with so far."""
+        return [json.loads(line) for line in (self.folder / "asked.jsonl").read_text().splitlines()]
+
+    def host(self, runtime: str, **settings: Any) -> AdbHost:
+        """A host that uses one of them."""
+        path = f"device:/data/local/tmp/bench/{TOOLS[runtime]}"
+        return AdbHost(AdbSettings(benchmark_binary=path, cool_s=0, **settings), runtime)
