@@ -14,7 +14,7 @@ from phone_kit import Phone, Phones
 
 from compress.errors import RecipeError, WorkerError
 from compress.hosts import adb as adb_module
-from compress.hosts import open_host
+from compress.hosts import far, open_host
 from compress.hosts.adb import AdbHost
 from compress.hosts.calls import ask, run_outputs
 from compress.target import AdbSettings, load_target
@@ -347,3 +347,23 @@ def test_doctor_says_whether_the_phone_answers(
     assert not found.works
     assert "the device A1 is unauthorized" in found.why_not
     assert "allow this computer" in found.remedy
+
+
+def test_a_file_is_hashed_once_as_long_as_it_stays_the_same(
+    host: AdbHost, latency: dict[str, Any], doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    real = far.sha256_of
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(far, "sha256_of", counted)
+    for _ in range(3):
+        ask(host, latency, 120)
+    assert read.count(doubling) == 1
+    doubling.write_bytes(b"something else")
+    with pytest.raises(WorkerError, match=r"double\.onnx"):
+        ask(host, latency, 120)
+    assert read.count(doubling) == 2
