@@ -95,7 +95,8 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
         rare = _sparse(host, files, rows, options, threads[0], progress)
         profiles = {file.name: _profile(host, file, rows, options, threads[0], progress) for file in files}
     if after := host.facts():
-        warnings = tuple(dict.fromkeys((*machine.warnings, *after.get("warnings", ()))))
+        only = (f"{host.times_only}: rare calls and profiles are not taken there",) if host.times_only else ()
+        warnings = tuple(dict.fromkeys((*machine.warnings, *after.get("warnings", ()), *only)))
         machine = replace(machine, machine={**machine.machine, "after": after}, warnings=warnings)
     found = []
     for file in files:

@@ -103,9 +103,13 @@ def test_an_evaluation_is_timed_where_the_target_says(
     float32, int8 = parts(finished)
     bench.says(ms={"other": 3.0, str(int8.stat().st_size): 2.0})
     finished.write("phone.toml", PROGRAM.format(latency_ms=2.5))
-    options = ("--against", float32, "--recipe", finished.recipe, "--target", "phone.toml", "--json", "-")
+    file = finished.folder / "found.json"
+    options = ("--against", float32, "--recipe", finished.recipe, "--target", "phone.toml", "--json", file)
     assert command("evaluate", int8, *options) == 0
-    found: TargetEvidence = from_json(TargetEvidence, capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert "on Acme Lite 4" in said
+    assert "not checked there" in said
+    found: TargetEvidence = from_json(TargetEvidence, file.read_bytes())
     assert [item.latency.median_ms for item in found.candidates] == pytest.approx([3.0, 2.0])
     assert found.machine.startswith("Acme Lite 4")
     assert found.device["after"]["serial"] == "A1"
@@ -142,5 +146,6 @@ def test_bench_names_the_phone(
     assert machine["cpu"].startswith("Acme Lite 4")
     assert machine["after"]["battery_percent"] == 85
     assert list(found["environment"]["packages"]) == ["onnxruntime"]
+    assert "rare calls and profiles are not taken there" in found["environment"]["warnings"][-1]
     times = [item["latency"] for item in found["artifacts"]]
     assert times[1]["comparison"]["ratio"] == pytest.approx(2 / 3)
