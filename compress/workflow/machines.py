@@ -30,12 +30,26 @@ def environment_at(host: Host, runtime: str, packages: Sequence[str]) -> Environ
         "system": "Android" if "sdk" in facts else "Linux",
         **{key: value for key, value in facts.items() if key != "warnings"},
     }
+    version = _version(host, runtime)
+    return Environment(machine, {runtime: version} if version else {}, tuple(facts.get("warnings", ())))
+
+
+def known_as(host: Host, runtime: str) -> str:
+    """Names what a step depends on at a host: its machine, and the version of the runtime there.
+
+    Empty: this machine. What stands in for an emulated processor names its packages already.
+    """
+    if not host.facts():
+        return host.machine
+    return f"{host.machine} {_version(host, runtime)}"
+
+
+def _version(host: Host, runtime: str) -> str:
+    """The runtime's version there; empty where it does not answer: what is measured there fails in the same words."""
     try:
-        found = {runtime: str(ask(host, {"action": "empty", "runtime": runtime}, _VERSION_S)["version"])}
+        return str(ask(host, {"action": "empty", "runtime": runtime}, _VERSION_S)["version"])
     except WorkerError:
-        # What is measured there fails with the same words, which are told with it.
-        found = {}
-    return Environment(machine, found, tuple(facts.get("warnings", ())))
+        return ""
 
 
 def unanswered(host: Host) -> str:

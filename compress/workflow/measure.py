@@ -41,7 +41,7 @@ from compress.workflow.build import Built
 from compress.workflow.certify import certify, claimed
 from compress.workflow.holdout import Holdout
 from compress.workflow.layouts import transpositions
-from compress.workflow.machines import unanswered
+from compress.workflow.machines import known_as, unanswered
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 from compress.workflow.review import review_candidate
@@ -55,7 +55,8 @@ class Site:
     """What every measurement on one target has in common.
 
     `host` answers, `clock` takes times; they differ only where the target's host takes times alone.
-    `machine` names the processor and its features, or what stands in for it: figures of another machine are not reused.
+    `machine` names the processor and its features, or what stands in for it, and `clocked` that of `clock`: figures of
+    another machine are not reused.
     `asked` holds what a file answered to rows beside the test rows, for as long as this run lasts.
     """
 
@@ -66,6 +67,7 @@ class Site:
     holdout: Holdout
     cache: Cache
     machine: str
+    clocked: str
     asked: dict[str, Arrays] = field(default_factory=dict)
 
     def key(self, step: str, **inputs: object) -> str:
@@ -87,14 +89,15 @@ class Site:
     @property
     def timed(self) -> Site:
         """The same where times are taken."""
-        return replace(self, host=self.clock, machine=self.clock.machine or self.machine)
+        return replace(self, host=self.clock, machine=self.clocked)
 
 
 def open_site(target: Target, plan: Plan, holdout: Holdout, cache: Cache, machine: str) -> Site:
     """Returns the site of a target: its host, and who answers for it."""
     clock = open_host(target)
     host = answering_host(clock)
-    return Site(target, host, clock, plan, holdout, cache, host.machine or machine)
+    clocked = known_as(clock, target.runtime) or machine
+    return Site(target, host, clock, plan, holdout, cache, clocked if host is clock else machine, clocked)
 
 
 def measure_target(

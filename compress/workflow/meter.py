@@ -24,6 +24,7 @@ from compress.passes.base import Context, Meter, Timing, run_pass
 from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.build import lower_float
+from compress.workflow.machines import known_as
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
 
@@ -65,6 +66,10 @@ class TargetMeter:
         # Opened with the first pair: a target that takes no times is none that a pass must time on.
         return timing_host(self.on)
 
+    @functools.cached_property
+    def _there(self) -> str:
+        return known_as(self._host, self.on.runtime)
+
     @property
     def target(self) -> str:
         """The target's name."""
@@ -98,7 +103,7 @@ class TargetMeter:
             host=self.on.host,
             threads=self.on.threads,
             cpu=self.on.cpu,
-            machine=self._host.machine or self.machine,
+            machine=self._there or self.machine,
             versions=versions(self.on.runtime),
         )
         kept = self.cache.get(step)

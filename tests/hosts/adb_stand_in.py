@@ -7,18 +7,15 @@ phone's files: `data/local/tmp`, `sys`, and `bin` with its `getprop` and `dumpsy
 Each running shell has a file `shells/PID`; ending that process is pulling the cable.
 """
 
-import ctypes
+# Little is imported: it is started many times.
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-HOME = Path(os.environ["ADB_STAND_IN"])
+HOME = os.environ["ADB_STAND_IN"]
 
 
 def main(arguments):
@@ -26,9 +23,10 @@ def main(arguments):
     if arguments[:1] == ["-s"]:
         serial, arguments = arguments[1], arguments[2:]
     command, *rest = arguments
-    with (HOME / "calls").open("a") as log:
+    with open(f"{HOME}/calls", "a") as log:
         log.write(f"{command} {' '.join(rest)[:60]!r}\n")
-    phones = json.loads((HOME / "phones.json").read_text())
+    with open(f"{HOME}/phones.json") as file:
+        phones = json.load(file)
     if command == "start-server":
         return 0
     if command == "devices":
@@ -67,21 +65,22 @@ def push(phone, source, target):
     if "full" in fails:
         print(f"adb: error: failed to copy '{source}' to '{target}': No space left on device", file=sys.stderr)
         return 1
-    place = Path(there(phone, target))
-    shutil.copyfile(source, place)
-    if "corrupt" in fails:
-        place.write_bytes(place.read_bytes()[:-1] + b"?")
+    copy(source, there(phone, target), b"?" if "corrupt" in fails else b"")
     print(f"{source}: 1 file pushed")
     return 0
 
 
 def pull(phone, source, target):
-    place = Path(there(phone, source))
-    if not place.exists():
+    if not os.path.exists(there(phone, source)):
         print(f"adb: error: failed to stat remote object '{source}': No such file or directory", file=sys.stderr)
         return 1
-    shutil.copyfile(place, target)
+    copy(there(phone, source), target)
     return 0
+
+
+def copy(source, target, more=b""):
+    with open(source, "rb") as given, open(target, "wb") as made:
+        made.write(given.read() + more)
 
 
 def shell(phone, *words):
@@ -89,19 +88,23 @@ def shell(phone, *words):
     if "deaf" in phone.get("fails", ()):
         time.sleep(600)
     environment = {**os.environ, "PATH": f"{phone['root']}/bin:{os.environ['PATH']}", "PHONE": phone["root"]}
-    # As adbd does it: when the connection is gone, the shell gets SIGHUP and the end of its input.
-    process = subprocess.Popen(["/bin/sh", "-c", script], env=environment, preexec_fn=hang_up_with_parent)
-    mark = HOME / "shells" / str(os.getpid())
-    mark.write_text(script)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(255))
-    try:
-        return process.wait() % 256
-    finally:
-        mark.unlink()
+    child = os.fork()
+    if child == 0:
+        os.execve("/bin/sh", ["sh", "-c", script], environment)
 
+    def cut(*_):
+        # As adbd does it when the connection is gone.
+        os.kill(child, signal.SIGHUP)
+        os._exit(255)
 
-def hang_up_with_parent():
-    ctypes.CDLL(None).prctl(1, int(signal.SIGHUP))
+    mark = f"{HOME}/shells/{os.getpid()}"
+    signal.signal(signal.SIGTERM, cut)
+    with open(mark, "w") as file:
+        file.write(script)
+    _, status = os.waitpid(child, 0)
+    if os.path.exists(mark):
+        os.unlink(mark)
+    return os.waitstatus_to_exitcode(status) % 256
 
 
 if __name__ == "__main__":

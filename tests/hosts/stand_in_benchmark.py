@@ -1,8 +1,9 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -I -S
 """A stand-in for `benchmark_model` and `onnxruntime_perf_test`: their options and what they print; no model is run.
 
-It checks the files that it is given as the real ones do, and says the times in `times.json` beside it (milliseconds by
-the artifact's first bytes). Called with `--break WHAT` in `times.json`, it goes wrong that way.
+It checks that its rows are there, as the real ones do, and says the times in `times.json` beside it: `ms` by the bytes
+of the artifact, or `other`. With `break` in that file it goes wrong that way. What it was called with stands in
+`asked.jsonl`.
 """
 
 import json
@@ -35,7 +36,7 @@ def benchmark_model(arguments):
         if Path(file).stat().st_size != size:
             print(f"ERROR: The size of {file} is wrong. It should be {size} bytes.", file=sys.stderr)
             return 1
-    note(flags | {"pinned": sorted(os.sched_getaffinity(0))})
+    note(flags)
     us = 1000 * call_ms(flags["graph"])
     lines = [
         f"INFO: Graph: [{flags['graph']}]",
@@ -55,17 +56,13 @@ def benchmark_model(arguments):
 
 
 def onnxruntime_perf_test(arguments):
-    import onnx
-
     *options, model, result = arguments
     flags = dict(zip(options[::2], options[1::2], strict=True))
-    graph = onnx.load(model).graph
-    rows = {}
-    for path in sorted((Path(model).parent / "test_data_set_0").glob("*.pb")):
-        array = onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
-        rows[onnx.TensorProto.FromString(path.read_bytes()).name] = [str(array.dtype), list(array.shape)]
-    assert set(rows) == {item.name for item in graph.input}, rows
-    note(flags | {"rows": rows, "pinned": sorted(os.sched_getaffinity(0))})
+    rows = [path.read_bytes().hex() for path in sorted((Path(model).parent / "test_data_set_0").glob("*.pb"))]
+    if not rows:
+        print("there is no test data for model run")
+        return 1
+    note(flags | {"rows": rows})
     ms = call_ms(model)
     times = [3 * ms, *[ms] * 99] if BREAK != "rows" else []
     with open(result, "w") as file:

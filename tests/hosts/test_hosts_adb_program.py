@@ -129,6 +129,8 @@ def test_benchmark_model_gets_the_rows_and_its_figures_are_read(bench: Bench, ro
 
 
 def test_perf_test_gets_the_rows_and_its_calls_are_read(bench: Bench, rows: Path, tmp_path: Path) -> None:
+    import onnx
+
     host = bench.host("onnxruntime")
     artifact = add_onnx(tmp_path / "add.onnx")
     found = ask(host, job("onnxruntime", artifact, rows, batch=2, threads=2), 60)
@@ -138,7 +140,10 @@ def test_perf_test_gets_the_rows_and_its_calls_are_read(bench: Bench, rows: Path
     assert found["samples_ms"] == pytest.approx([1.5] * 44)
     assert (found["load_ms"], found["first_ms"], found["peak_rss_bytes"]) == (2.5, 3.0, 9_000_000)
     (asked,) = bench.asked()
-    assert asked["rows"] == {"x": ["float32", [2, 4]], "ids": ["int64", [2, 1]]}
+    given = [onnx.TensorProto.FromString(bytes.fromhex(row)) for row in asked["rows"]]
+    assert [item.name for item in given] == ["x", "ids"]
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(given[0]), np.ones((2, 4), np.float32))
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(given[1]), np.array([[0], [1]]))
     assert (asked["-t"], asked["-x"], asked["-e"], asked["-o"]) == ("1", "2", "cpu", "99")
     host.close()
     assert bench.phone.left() == []

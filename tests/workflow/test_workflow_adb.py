@@ -12,6 +12,7 @@ from tiny_project import Project
 from compress.cli import _answer, cli
 from compress.evidence import TargetEvidence, from_json
 from compress.hosts.local import LocalHost
+from compress.workflow.machines import known_as
 
 PROGRAM = """schema = 1
 runtime = "onnxruntime"
@@ -64,10 +65,10 @@ def parts(project: Project) -> tuple[Path, Path]:
 def test_a_run_takes_times_there_and_says_what_it_did_not_check(bench: Bench, project: Project) -> None:
     bench.phone.battery(status="2")
     project.write("phone.toml", PROGRAM.format(latency_ms=1.6))
-    outcome = project.change(targets=["phone.toml"], schemes=["float32", "int8-static"]).run()
+    outcome = project.change(targets=["phone.toml"], schemes=["float32"]).run()
     (target,) = outcome.evidence.targets
     assert target.machine.startswith("Acme Lite 4")
-    assert [item.latency.median_ms for item in target.candidates] == pytest.approx([1.5, 1.5])
+    assert [item.latency.median_ms for item in target.candidates] == pytest.approx([1.5])
     assert {item.latency.cpus for item in target.candidates} == {(3,)}
     assert all(item.metric("auc") and item.parity and item.placement for item in target.candidates)
     assert "because onnxruntime_perf_test takes times and gives no outputs" in target.unanswered
@@ -139,7 +140,7 @@ def test_bench_names_the_phone(
     finished.write("phone.toml", PROGRAM.format(latency_ms=5))
     float32, int8 = parts(finished)
     bench.says(ms={"other": 3.0, str(int8.stat().st_size): 2.0})
-    short = ("--target", "phone.toml", "--pairs", 5, "--seconds", 0.01, "--budget-s", 1, "--sparse", 0)
+    short = ("--target", "phone.toml", "--pairs", 5, "--seconds", 0.01, "--budget-s", 0, "--sparse", 0)
     assert command("bench", float32, int8, *short, "--json", "-") == 0
     found = json.loads(capsys.readouterr().out)
     machine = found["environment"]["machine"]
@@ -149,3 +150,15 @@ def test_bench_names_the_phone(
     assert "rare calls and profiles are not taken there" in found["environment"]["warnings"][-1]
     times = [item["latency"] for item in found["artifacts"]]
     assert times[1]["comparison"]["ratio"] == pytest.approx(2 / 3)
+
+
+def test_what_was_measured_with_another_program_is_not_taken_again(bench: Bench) -> None:
+    host = bench.host("onnxruntime")
+    before = known_as(host, "onnxruntime")
+    assert before.startswith("Acme Lite 4, Unisoc SC9863A, arm64-v8a, Android 13 onnxruntime_perf_test sha256 ")
+    assert known_as(host, "onnxruntime") == before
+    program = bench.folder / "onnxruntime_perf_test"
+    program.write_text(program.read_text() + "# newer\n")
+    assert known_as(host, "onnxruntime") not in ("", before)
+    assert known_as(LocalHost(), "onnxruntime") == ""
+    host.close()
