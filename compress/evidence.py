@@ -100,7 +100,8 @@ class Latency:
     """Times of one artifact on one target, milliseconds a call at batch `batch`.
 
     `samples` keeps every process: one tuple of per-call milliseconds (a block's mean where a call is too short to
-    be timed alone). Percentiles that the samples cannot carry are None.
+    be timed alone). Percentiles that the samples cannot carry are None. `cpus` are the processors that every process
+    stayed on; empty where they might move.
     """
 
     batch: int
@@ -113,6 +114,7 @@ class Latency:
     first_ms: float
     comparison: Comparison | None
     samples: tuple[tuple[float, ...], ...]
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -328,7 +330,8 @@ class Repair:
 class TargetEvidence:
     """All candidates of one target. The first candidate is the baseline: the original in float32.
 
-    `machine` is what they ran on, where it is not the machine of the whole evidence.
+    `machine` is what they ran on, where it is not the machine of the whole evidence. `device` holds what that machine
+    said of itself `before` and `after` times were taken. `unanswered` says what was not asked there, and why.
     """
 
     target: str
@@ -339,6 +342,8 @@ class TargetEvidence:
     choice: Choice
     error: str = ""
     machine: str = ""
+    device: Mapping[str, Any] = field(default_factory=dict)
+    unanswered: str = ""
     sensitivities: tuple[Sensitivity, ...] = ()
     repairs: tuple[Repair, ...] = ()
 

@@ -62,13 +62,43 @@ class SshSettings(Strict):
     config: str | None = None
 
 
+class AdbSettings(Strict):
+    """`[adb]`: the phone behind `host = "adb"`.
+
+    `serial` is what `adb devices` lists; without it there must be one device. Either `python` runs the worker there,
+    as the app `run_as` where it belongs to one; or `benchmark_binary`, the runtime's own tool, takes times alone: a
+    file here, relative to the target file, or `device:` and its path on the phone. `folder` is where files go there.
+    Times are refused while the battery holds less than `min_battery` percent or the phone throttles; `cool_s` is how
+    long to wait until it does not.
+    """
+
+    serial: str | None = Field(default=None, pattern=r"^[^-\s][^\s]*$")
+    python: str | None = Field(default=None, pattern=r"^[^-\s][^\n]*$")
+    run_as: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")
+    benchmark_binary: str | None = Field(default=None, pattern=r"^[^-\s][^\n]*$")
+    folder: str = Field(default="/data/local/tmp", pattern=r"^/[A-Za-z0-9._/-]+$")
+    min_battery: int = Field(default=20, ge=0, le=100)
+    cool_s: float = Field(default=120.0, ge=0, le=3600)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> AdbSettings:
+        if (self.python is None) == (self.benchmark_binary is None):
+            raise ValueError("give one of python (the worker runs there) and benchmark_binary (times alone)")
+        if self.run_as is not None and self.python is None:
+            raise ValueError("run_as names the app that python belongs to; there is no python")
+        named = self.benchmark_binary or ""
+        if named.startswith("device:") and not named.startswith("device:/"):
+            raise ValueError(f"benchmark_binary: device: is followed by an absolute path; got {named!r}")
+        return self
+
+
 class Target(Strict):
     """Where an artifact runs.
 
     `cpu` states the instruction set the artifact must be right on: `native` is this machine's, `any` every
     64-bit CPU, else a name of `compress.processors`. On x86 without a dot-product instruction ONNX Runtime's int8 sums
     can saturate: where that may be, it uses 7-bit weights. The host `emulated` is the processor that `cpu` names, and
-    takes no times; the host `ssh` is the machine that the table `[ssh]` names.
+    takes no times; the host `ssh` is the machine that the table `[ssh]` names, `adb` the phone that `[adb]` names.
     `fusion` lets a scheme use operators of newer formats, or of its runtime alone, where they are faster.
     `flavour` is the form of the quantized graph: `tensorrt` files go to an engine that reads ONNX on a GPU; here they
     are checked and timed on the CPU, which says nothing of that engine's speed.
@@ -84,7 +114,7 @@ class Target(Strict):
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     description: str = ""
     runtime: str
-    host: Literal["local", "emulated", "ssh"] = "local"
+    host: Literal["local", "emulated", "ssh", "adb"] = "local"
     threads: int = Field(default=1, ge=1, le=256)
     cpu: str = "any"
     fusion: bool = True
@@ -98,6 +128,7 @@ class Target(Strict):
     budgets: Budgets = Budgets()
     check: CheckTolerances = CheckTolerances()
     ssh: SshSettings | None = None
+    adb: AdbSettings | None = None
 
     @field_validator("schema_")
     @classmethod
@@ -119,6 +150,10 @@ class Target(Strict):
             raise ValueError('host = "ssh" needs a table [ssh] with an address')
         if self.host != "ssh" and self.ssh is not None:
             raise ValueError(f'the table [ssh] is read only with host = "ssh", not with {self.host!r}')
+        if self.host == "adb" and self.adb is None:
+            raise ValueError('host = "adb" needs a table [adb] with python or benchmark_binary')
+        if self.host != "adb" and self.adb is not None:
+            raise ValueError(f'the table [adb] is read only with host = "adb", not with {self.host!r}')
         return self
 
     @model_validator(mode="after")
@@ -207,7 +242,12 @@ def load_target(name: str, folder: Path) -> Target:
         path = known[name]
     values = read_toml(path)
     values.setdefault("name", path.stem)
-    settings = values.get("ssh")
-    if isinstance(settings, dict) and isinstance(settings.get("config"), str):
-        settings["config"] = str(path.parent / Path(settings["config"]).expanduser())
+    _beside(path, values.get("ssh"), "config")
+    _beside(path, values.get("adb"), "benchmark_binary")
     return validate(Target, values, str(path))
+
+
+def _beside(path: Path, settings: object, key: str) -> None:
+    """Makes a file that a table names relative to the target file; what lies on the device stays as it is."""
+    if isinstance(settings, dict) and isinstance(named := settings.get(key), str) and not named.startswith("device:"):
+        settings[key] = str(path.parent / Path(named).expanduser())

@@ -155,3 +155,33 @@ def test_a_job_carries_what_a_target_sets(tmp_path):
     assert load_target("tensorrt", tmp_path).job_settings == {"provider": "cuda"}
     assert load_target("torch-compile-cuda", tmp_path).job_settings == {"provider": "cuda", "compile": True}
     assert load_target("onnxruntime-cpu", tmp_path).job_settings == {}
+
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "targets").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_a_target_and_says_where_its_figures_come_from(path):
+    target = load_target(str(path), path.parent)
+    assert target.name == path.stem
+    assert target.description
+    comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(line.startswith("# Figures: ") for line in comment)
+    budgets = target.budgets
+    if target.host == "emulated":
+        assert budgets.latency_ms is None
+    else:
+        assert budgets.latency_ms and budgets.size_bytes and budgets.memory_bytes
+    if target.host != "local":
+        # Nobody's own machine stands in a public file.
+        assert target.cpu != "native"
+        assert target.ssh is None or target.ssh.address.endswith(".local")
+        assert target.adb is None or target.adb.serial is None
+
+
+def test_the_examples_cover_the_places_that_models_are_made_for():
+    hosts = {path.stem: load_target(str(path), path.parent).host for path in EXAMPLES}
+    assert {hosts[name] for name in ("ci-x86", "any-x86")} == {"local"}
+    assert {hosts[name] for name in ("raspberry-pi-5", "jetson-orin-nano")} == {"ssh"}
+    assert {hosts[name] for name in ("android-mid-range", "android-low-end")} == {"adb"}
+    assert {hosts[f"emulated-{name}"] for name in ("cortex-a53", "cortex-a76", "haswell")} == {"emulated"}

@@ -244,8 +244,15 @@ def _result(run: _Run, baseline: _Run, empty_bytes: int, plan: _Plan) -> BenchRe
         first_ms=median(answer["first_ms"] for answer in answers),
         comparison=_comparison(run, baseline, plan),
         samples=samples,
+        cpus=_stayed_on(answers),
     )
     return BenchResult(latency, Memory(max(answer["peak_rss_bytes"] for answer in answers), empty_bytes))
+
+
+def _stayed_on(answers: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The processors of all processes, where each stayed on its own."""
+    found = [answer.get("cpus") or () for answer in answers]
+    return tuple(sorted({cpu for each in found for cpu in each})) if all(found) else ()
 
 
 def _single_calls(answers: Sequence[Mapping[str, Any]]) -> list[float]:

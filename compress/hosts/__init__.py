@@ -15,6 +15,7 @@ HOSTS = Registry(
         "local": "compress.hosts.local:LocalHost",
         "emulated": "compress.hosts.emulated:EmulatedHost",
         "ssh": "compress.hosts.ssh:SshHost",
+        "adb": "compress.hosts.adb:AdbHost",
     },
 )
 
@@ -23,6 +24,13 @@ def open_host(target: Target) -> Host:
     """Returns the host of a target, with the target's settings in every job. Whether it can be reached shows then."""
     host: Host = HOSTS.load(target.host).for_target(target)
     return ConfiguredHost(host, target.job_settings) if target.job_settings else host
+
+
+def answering_host(host: Host) -> Host:
+    """Returns who answers for a host: itself, or this machine where it takes times alone."""
+    from compress.hosts.local import LocalHost
+
+    return LocalHost() if host.times_only else host
 
 
 def timing_host(target: Target) -> Host:
@@ -40,4 +48,4 @@ def timing_host(target: Target) -> Host:
     return host
 
 
-__all__ = ["HOSTS", "Host", "open_host", "timing_host"]
+__all__ = ["HOSTS", "Host", "answering_host", "open_host", "timing_host"]

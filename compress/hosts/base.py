@@ -25,8 +25,15 @@ class Host(Protocol):
         """Whether times taken there are those of the device; a host for which they are not refuses to take any."""
 
     @property
+    def times_only(self) -> str:
+        """Why it takes times and gives no answers; empty where it gives answers."""
+
+    @property
     def machine(self) -> str:
         """Names the processor that answers and what stands in for it, for keys of results; empty: this machine's."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the machine says of itself now; empty: this machine, or one that does not say."""
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process and returns its result.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from compress.errors import WorkerError
 from compress.evidence import Operators, Placement
-from compress.hosts.base import Host
+from compress.hosts import Host, answering_host
 from compress.hosts.screened import screened
 from compress.worker.arrays import Array, read_arrays, write_arrays
 from compress.worker.errors import JobError
@@ -96,7 +96,7 @@ def describe(
     """Opens an artifact in a worker process and tells its signature and its placement.
 
     Args:
-        host: Where.
+        host: Where; this machine instead of a host that takes times alone.
         runtime: The runtime's name.
         path: The artifact.
         precision: `float` or `int8`, what the artifact was lowered to.
@@ -116,7 +116,7 @@ def describe(
             except JobError as error:
                 raise WorkerError(error.message, error.hint) from error
             job["inputs"] = str(given)
-        result = ask(host, {**job, "precision": precision}, timeout_s)
+        result = ask(answering_host(host), {**job, "precision": precision}, timeout_s)
     placement = result["placement"]
     operators = tuple(Operators(**entry) for entry in placement["operators"])
     return Description(_specs(result["inputs"]), _specs(result["outputs"]), Placement(placement["path"], operators))

@@ -21,9 +21,18 @@ class ConfiguredHost:
         return self._host.tells_time
 
     @property
+    def times_only(self) -> str:
+        """That of the host."""
+        return self._host.times_only
+
+    @property
     def machine(self) -> str:
         """That of the host."""
         return self._host.machine
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the host."""
+        return self._host.facts()
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process; see `Host.run`.

@@ -26,6 +26,7 @@ class EmulatedHost:
     """
 
     tells_time = False
+    times_only = ""
 
     def __init__(self, processor: Processor, emulation: Emulation | None = None, worker: Path = WORKER) -> None:
         self._processor = processor
@@ -44,6 +45,10 @@ class EmulatedHost:
             return f"{self._processor.name} ({self._found(None).identity})"
         except WorkerError:
             return self._processor.name
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing: what is emulated has no clock, no battery and no temperature."""
+        return {}
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process; see `Host.run`.

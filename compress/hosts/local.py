@@ -27,6 +27,7 @@ class LocalHost:
     """
 
     tells_time = True
+    times_only = ""
     machine = ""
 
     def __init__(
@@ -39,6 +40,10 @@ class LocalHost:
     def for_target(cls, target: Target) -> LocalHost:
         """Returns the same host for every target."""
         return cls()
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing beside what `compress.bench.environment` says of this machine."""
+        return {}
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Runs one job in a fresh process; see `Host.run`.

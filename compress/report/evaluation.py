@@ -33,6 +33,12 @@ def render(evidence: TargetEvidence, console: Console) -> None:
             _line(console, f"  {rule.status} {rule.rule}: {rule.reason}")
     passed = [rule.rule for rule in verdict.rules if rule.status == "PASS"]
     _line(console, f"  passed: {', '.join(passed) or 'no rule'}")
+    if evidence.machine:
+        _line(console, f"  on {evidence.machine}")
+    if evidence.unanswered:
+        _line(console, f"  {evidence.unanswered}")
+    for text in (evidence.device.get("after") or {}).get("warnings", ()):
+        _line(console, f"  warning: {text}")
     if "not judged" in evidence.settings:
         _line(console, f"  not judged, a score file has none: {evidence.settings['not judged']}")
     _table(

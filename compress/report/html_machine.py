@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compress.evidence import Candidate, Evidence, TargetEvidence
+from compress.report.devices import DEVICE, device_rows
 from compress.report.html_blocks import (
     Block,
     Bullets,
@@ -60,7 +61,10 @@ def latency_section(evidence: Evidence) -> Section:
     """Returns times, comparisons and memory."""
     plots = tuple(plot for target in evidence.targets if (plot := latency_ecdf(target)) is not None)
     section = _by_target(
-        evidence, "latency", "Latency and memory", lambda target: [*_latency(target), *_memory(target)]
+        evidence,
+        "latency",
+        "Latency and memory",
+        lambda target: [*_latency(target), *_memory(target), *_device(target)],
     )
     return Section(section.key, section.title, ((Plots(plots),) if plots else ()) + section.blocks)
 
@@ -111,6 +115,13 @@ def _latency(target: TargetEvidence) -> list[Block]:
 def _memory(target: TargetEvidence) -> list[Block]:
     rows = cleaned(memory_rows(target))
     return [table(f"Memory on {clean(target.target)}", MEMORY, rows)] if rows else []
+
+
+def _device(target: TargetEvidence) -> list[Block]:
+    blocks: list[Block] = [Text(f"Note: {clean(target.unanswered)}.", "unsure")] if target.unanswered else []
+    if rows := cleaned(device_rows(target)):
+        blocks.append(Fold("The machine, before and after times were taken", (table("The machine", DEVICE, rows),)))
+    return blocks
 
 
 def _settings(target: TargetEvidence) -> list[Block]:

@@ -96,6 +96,12 @@ def _latency(evidence: Evidence) -> Iterable[str]:
         "Latency and memory are those of the machine under Environment. Unless that is the device itself, ratios carry "
         "over better than milliseconds, and neither is certain on another processor."
     )
+    elsewhere = [f"{plain(target.target)} ({plain(target.machine)})" for target in evidence.targets if target.device]
+    if elsewhere:
+        yield f"Not of that machine but of the target's own: {', '.join(elsewhere)}."
+    for target in evidence.targets:
+        if target.unanswered:
+            yield f"{plain(target.target)}: {plain(target.unanswered)}."
     loads = sorted({(latency.batch, latency.threads) for _, _, latency in measured})
     said = ", ".join(f"batch {batch} on {plural(threads, 'thread')}" for batch, threads in loads)
     yield f"Latency is of {said}; other batches, more threads or a busy device were not tried."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from compress.evidence import Candidate, TargetEvidence
+from compress.report.devices import DEVICE, device_rows
 from compress.report.markdown_text import bullets, details, escape, fence, folded_table, table
 from compress.report.numbers import (
     MISSING,
@@ -36,8 +37,9 @@ from compress.report.search_rows import (
 )
 from compress.report.values import flatten
 
-# Parts whose absence needs no word: no errors, no review beyond the metrics, nothing that was to be searched.
-_SILENT = ("Errors", "Who is treated differently", "Sensitivity", "Repair")
+# Parts whose absence needs no word: no errors, no machine of the target's own, no review beyond the metrics, nothing
+# that was to be searched.
+_SILENT = ("Errors", "The machine", "Who is treated differently", "Sensitivity", "Repair")
 
 
 def target_section(target: TargetEvidence) -> str:
@@ -48,6 +50,8 @@ def target_section(target: TargetEvidence) -> str:
         parts.append(table(("setting", "value"), flatten(target.settings)))
     if target.error:
         parts += ["This target failed:", fence(target.error)]
+    if target.unanswered:
+        parts.append(escape(f"Note: {target.unanswered}."))
     sections: tuple[tuple[str, Callable[[TargetEvidence], str]], ...] = (
         ("Artifacts", _artifacts),
         ("Quality", _quality),
@@ -56,6 +60,7 @@ def target_section(target: TargetEvidence) -> str:
         ("Parity", _parity),
         ("Latency", _latency),
         ("Memory", _memory),
+        ("The machine", _device),
         ("Placement", _placement),
         ("Layers", _layers),
         ("Sensitivity", _sensitivity),
@@ -159,6 +164,11 @@ def _latency(target: TargetEvidence) -> str:
 def _memory(target: TargetEvidence) -> str:
     rows = memory_rows(target)
     return table(MEMORY, rows) if rows else ""
+
+
+def _device(target: TargetEvidence) -> str:
+    rows = device_rows(target)
+    return folded_table("Before and after times were taken", DEVICE, rows) if rows else ""
 
 
 def _placement(target: TargetEvidence) -> str:

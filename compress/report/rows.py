@@ -24,7 +24,20 @@ from compress.report.quality import decimals
 Row = tuple[str, ...]
 
 METRIC = ("metric", "better", "value", "baseline", "difference", "interval", "rows", "note")
-TIMES = ("scheme", "median", "p90", "p99", "load", "first answer", "batch", "threads", "processes", "samples")
+TIMES = (
+    "scheme",
+    "median",
+    "p90",
+    "p99",
+    "load",
+    "first answer",
+    "cold start",
+    "batch",
+    "threads",
+    "processors",
+    "processes",
+    "samples",
+)
 COMPARISON = ("scheme", "against", "ratio", "interval", "verdict", "tolerance", "pairs")
 MEMORY = ("scheme", "above the empty worker", "peak", "empty worker")
 
@@ -135,8 +148,11 @@ def _times(latency: Latency) -> Row:
         _percentile(latency, "p99", latency.p99_ms),
         format_ms(latency.load_ms),
         format_ms(latency.first_ms),
+        # From nothing loaded to the first answer.
+        format_ms(latency.load_ms + latency.first_ms),
         str(latency.batch),
         str(latency.threads),
+        ", ".join(map(str, latency.cpus)) or "any",
         format_count(latency.processes),
         format_count(sum(len(process) for process in latency.samples)),
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from compress.evidence import Candidate, Evidence, StepInfo, TargetEvidence
+from compress.report.devices import device_notes
 from compress.report.numbers import MISSING, format_ratio, format_ratio_interval, format_share, plural
 from compress.report.places import checked_on
 from compress.report.quality import caveats, differences
@@ -149,5 +150,7 @@ def _located_notes(evidence: Evidence) -> Iterable[tuple[str, str, str]]:
                     yield name, plain(candidate.scheme), plain(text)
     for text in checked_on(evidence):
         yield "parity", "", text
+    for name, text in device_notes(evidence):
+        yield name, "", text
     for text in evidence.environment.warnings:
         yield "warning", "", plain(text)

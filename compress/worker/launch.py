@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,8 @@ def run_worker(
 
     1. It leads a session of its own and runs in `folder`, which is also its `TMPDIR`.
     2. Where the system allows it, it stays on the last processors that this process may use, as many as it has
-       threads: the first ones serve most interrupts. If it needs all of them, or without `pin`, it may move.
+       threads, one on each core as far as there are cores: the first ones serve most interrupts, and two threads on
+       one core share its units. If it needs all of them, or without `pin`, it may move.
 
     Args:
         command: The program that runs the worker folder; the job's path is added.
@@ -110,7 +113,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, asker: int | None)
             return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-    ended = os.pidfd_open(process.pid)
+    ended = _end_of(process)
     try:
         # No polling: it would disturb what the worker times.
         ready, _, _ = select.select([ended, asker], [], [], timeout_s)
@@ -123,11 +126,51 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float, asker: int | None)
     return None
 
 
-def _cpus(threads: int) -> list[int]:
-    if not hasattr(os, "sched_getaffinity"):
+def _end_of(process: subprocess.Popen[bytes]) -> int:
+    """A descriptor that can be read when the process has ended."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.pidfd_open(process.pid)
+    # Linux before 5.3, as on many a phone: a thread waits, and its end closes a pipe.
+    ended, writer = os.pipe()
+
+    def wait() -> None:
+        process.wait()
+        os.close(writer)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return ended
+
+
+def choose_cpus(threads: int, allowed: Sequence[int], root: Path = Path("/")) -> list[int]:
+    """Returns the processors that so many threads are to stay on; none where they need all of them.
+
+    Args:
+        threads: Of the runtime.
+        allowed: Numbers of the processors that may be used.
+        root: Where `sys` is found.
+    """
+    if threads >= len(allowed):
         return []
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[-threads:] if threads < len(allowed) else []
+    chosen: list[int] = []
+    siblings: list[int] = []
+    cores: set[str] = set()
+    for cpu in sorted(allowed, reverse=True):
+        core = _core(cpu, root)
+        (siblings if core in cores else chosen).append(cpu)
+        cores.add(core)
+    return sorted([*chosen, *siblings][:threads])
+
+
+def _core(cpu: int, root: Path) -> str:
+    """What processors on one core have in common; each its own where the system does not tell."""
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        with contextlib.suppress(OSError):
+            return (root / f"sys/devices/system/cpu/cpu{cpu}/topology/{name}").read_text(encoding="ascii").strip()
+    return str(cpu)
+
+
+def _cpus(threads: int) -> list[int]:
+    return choose_cpus(threads, sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else []
 
 
 def _environment(folder: Path, threads: int) -> dict[str, str]:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # whatever a runtime raises becomes an answer, never a traceback
         write_result(Path(job.result), {"action": job.action, "error": _worded(error)})
         return 1
-    write_result(Path(job.result), {"action": job.action, **result})
+    write_result(Path(job.result), {"action": job.action, "cpus": _stayed_on(job), **result})
     return 0
 
 
@@ -57,6 +57,14 @@ def _settle(job: Job) -> None:
         # Staying put steadies the times; a machine that forbids it is measured all the same.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, job.cpus)
+
+
+def _stayed_on(job: Job) -> list[int]:
+    """The processors that this process was bound to; none where it might move, whether asked or not allowed."""
+    if not job.cpus or not hasattr(os, "sched_getaffinity"):
+        return []
+    bound = sorted(os.sched_getaffinity(0))
+    return bound if bound == sorted(job.cpus) else []
 
 
 def _end_with_parent() -> None:

@@ -5,6 +5,7 @@ Requests:
 
 - `{"do": "have", "sha256": [...]}` -> `{"missing": [...]}`
 - `{"do": "put", "sha256": ..., "size": ...}` and the file -> `{}`
+- `{"do": "machine"}` -> `{"machine": ...}`, what the machine says of itself now
 - `{"do": "run", "job": {...}, "files": {key: [sha256, name]}, "timeout_s": ...}` -> how the worker ended, and the file
   that it wrote, if the job has `outputs`
 
@@ -36,6 +37,7 @@ IDLE_S = 1800.0
 _LINE_BYTES = 1 << 20
 _CHUNK = 1 << 20
 _IN, _OUT = 0, 1
+_CLOCK = "/sys/devices/system/cpu/cpu0/cpufreq"
 
 
 class _GoneError(Exception):
@@ -76,6 +78,8 @@ class _Server:
             elif request["do"] == "put":
                 self._put(str(request["sha256"]), size)
                 _send({})
+            elif request["do"] == "machine":
+                _send({"machine": machine()})
             elif request["do"] == "run":
                 self._run(request)
             else:
@@ -130,7 +134,11 @@ class _Server:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what this machine is: processor, cores, memory, kernel and the like; empty where it does not tell."""
+    """Returns what this machine is and how it stands now; empty or 0 where it does not tell.
+
+    Processor, cores, memory, kernel and the like; governor, the highest clock that is allowed now and that the
+    processor has, in kHz, and the warmest sensor, in degrees Celsius.
+    """
     model = _first("/proc/device-tree/model").rstrip("\0") or _cpu()
     return {
         "cpu": model,
@@ -139,7 +147,10 @@ def machine() -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "governor": _first("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": _first(f"{_CLOCK}/scaling_governor"),
+        "allowed_khz": _number(f"{_CLOCK}/scaling_max_freq"),
+        "highest_khz": _number(f"{_CLOCK}/cpuinfo_max_freq"),
+        "warmest_c": max((_number(str(path)) for path in Path("/sys/class/thermal").glob("*/temp")), default=0) / 1000,
     }
 
 
@@ -160,6 +171,11 @@ def _memory_bytes() -> int:
 
 def _first(path: str) -> str:
     return _text(path).partition("\n")[0].strip()
+
+
+def _number(path: str) -> int:
+    said = _first(path)
+    return int(said) if said.isdecimal() else 0
 
 
 def _text(path: str) -> str:

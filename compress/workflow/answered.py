@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from compress.data.base import Dataset
 from compress.errors import DataError, ModelError, did_you_mean
 from compress.evidence import ArtifactInfo, Placement
+from compress.hosts import Host
 from compress.hosts.calls import describe, run_outputs
-from compress.hosts.local import LocalHost
 from compress.recipe import Recipe, TaskConfig
 from compress.target import Target
 from compress.workflow.arrays import Arrays
@@ -56,7 +56,13 @@ class Answered:
 
 
 def answer(
-    path: Path, recipe: Recipe, dataset: Dataset, rows: NDArray[np.int64], inputs: Arrays, target: Target | None
+    path: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    inputs: Arrays,
+    target: Target | None,
+    host: Host,
 ) -> Answered:
     """Asks a file about the test rows.
 
@@ -67,6 +73,7 @@ def answer(
         rows: Positions of the test rows.
         inputs: Of the test rows.
         target: Its threads, and its runtime where that opens such a file; None for one thread of the usual runtime.
+        host: Where a model runs.
 
     Raises:
         DataError: If ids or scores cannot be used.
@@ -86,12 +93,12 @@ def answer(
     if target is not None and model.runs_in(target.runtime):
         model = replace(model, runtime=target.runtime)
     timeout_s = recipe.measure.timeout_s
-    opened = describe(LocalHost(), model.runtime, path, precision=model.precision, threads=threads, timeout_s=timeout_s)
+    opened = describe(host, model.runtime, path, precision=model.precision, threads=threads, timeout_s=timeout_s)
     feeds = _inputs(tuple(opened.inputs), tuple(inputs), path)
 
     def run(given: Arrays, batch: int) -> Arrays:
         fed = {feeds[name]: array for name, array in given.items() if name in feeds}
-        return run_outputs(LocalHost(), model.runtime, path, fed, threads=threads, batch=batch, timeout_s=timeout_s)
+        return run_outputs(host, model.runtime, path, fed, threads=threads, batch=batch, timeout_s=timeout_s)
 
     outputs = run(inputs, recipe.measure.batch)
     found = {name: outputs[_output(name, config, outputs, path)] for name, config in recipe.questions.items()}

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from compress.bench.conductor import BenchItem, BenchResult, measure
 from compress.bench.duels import Fighter, Ring, in_turns
-from compress.bench.environment import environment
 from compress.bench.findings import NO_INTERVAL, ArtifactFindings, BenchFindings, OperatorTime, Throughput
 from compress.bench.race import Row, race
 from compress.bench.sequential import ALPHA, judge_family
@@ -29,6 +28,7 @@ from compress.recipe import load_recipe
 from compress.target import Target, load_target
 from compress.worker.arrays import write_arrays
 from compress.workflow.files import ModelFile, open_files, synthetic_inputs
+from compress.workflow.machines import environment_at
 from compress.workflow.progress import Progress
 from compress.workflow.save_baseline import packages
 from compress.workflow.shipped import generic_target
@@ -87,7 +87,7 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
         rows = Path(folder) / "rows.npz"
         arrays, said = _rows(files, target, options, host)
         write_arrays(rows, arrays)
-        machine = environment(packages(target.runtime))
+        machine = environment_at(host, target.runtime, packages(target.runtime))
         progress.step(f"measuring {len(files)} files, batch {options.batches[0]}, {threads[0]} threads")
         items = [BenchItem(file.name, file.runtime, file.path, file.precision) for file in files]
         main = _measure(host, items, rows, options, options.batches[0], threads[0], progress)
@@ -95,6 +95,10 @@ def bench(paths: Sequence[Path], options: BenchOptions, progress: Progress) -> B
         faster = _throughputs(host, items, rows, options, threads, progress)
         rare = _sparse(host, files, rows, options, threads[0], progress)
         profiles = {file.name: _profile(host, file, rows, options, threads[0], progress) for file in files}
+    if after := host.facts():
+        only = (f"{host.times_only}: rare calls and profiles are not taken there",) if host.times_only else ()
+        warnings = tuple(dict.fromkeys((*machine.warnings, *after.get("warnings", ()), *only)))
+        machine = replace(machine, machine={**machine.machine, "after": after}, warnings=warnings)
     found = []
     for file in files:
         latency = main[file.name].latency

@@ -23,6 +23,7 @@ from compress.store.cache import key
 from compress.target import Target
 from compress.workflow.arrays import Arrays, keep_arrays, kept_arrays
 from compress.workflow.build import Built
+from compress.workflow.machines import known_as
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 
@@ -115,7 +116,7 @@ def _ask(item: Built, place: Target, host: Host, rows: NDArray[np.int64], site: 
     step = key(
         "elsewhere",
         host=place.host,
-        machine=host.machine or site.machine,
+        machine=known_as(host, site.target.runtime) or site.machine,
         threads=place.threads,
         job=place.job_settings,
         batch=batch,

@@ -23,6 +23,7 @@ from compress.target import CheckTolerances, Target, load_target
 from compress.workflow.baseline import Baselines, Entry
 from compress.workflow.check_rules import answers, rules, runtime_version
 from compress.workflow.figures import TIMEOUT_S, Subject, measure_figures
+from compress.workflow.machines import environment_at
 from compress.workflow.progress import Progress
 from compress.workflow.save_baseline import packages
 from compress.workflow.shipped import Shipped, find_shipped
@@ -61,6 +62,7 @@ class _Bout:
     entry: Entry
     tolerances: CheckTolerances
     race: Row | None = None
+    elsewhere: Environment | None = None
 
     def fail(self, error: CompressError) -> None:
         self.race = None
@@ -84,7 +86,7 @@ def check(baselines: Baselines, options: CheckOptions, progress: Progress) -> Ch
             try:
                 _open(bout, baselines, options, Path(folder) / f"rows{index}.npz")
                 if options.pythons is None:
-                    _note_changes(bout, machine)
+                    _note_changes(bout, bout.elsewhere or machine)
             except CompressError as error:
                 bout.fail(error)
         _race([bout for bout in bouts if bout.race], options, progress)
@@ -138,12 +140,16 @@ def _open(bout: _Bout, baselines: Baselines, options: CheckOptions, rows: Path) 
         bout.tolerances = shipped.target.check
         host = timing_host(shipped.target)
         hosts = (host, host)
+        if host.facts():
+            bout.elsewhere = environment_at(host, entry.runtime, packages(entry.runtime))
         after = Subject(
             shipped.file.path, shipped.file.runtime, shipped.file.precision, shipped.target.threads, entry.batch
         )
         sha = shipped.file.sha256
         if entry.threads != after.threads:
             notes = (f"threads: {entry.threads} -> {after.threads}, as the target says now",)
+        if host.machine:
+            notes = (*notes, f"on {host.machine}")
     bout.row = replace(
         bout.row,
         tolerance=options.tolerance or bout.tolerances.latency,

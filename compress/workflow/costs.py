@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compress.bench.conductor import BenchItem, BenchResult
 from compress.errors import RecipeError
-from compress.hosts.local import LocalHost
+from compress.hosts import Host
 from compress.recipe import GateConfig, Recipe
 from compress.target import Budgets, Target, load_target
 from compress.workflow.answered import Answered
@@ -29,15 +29,21 @@ def target_of(recipe: Recipe, folder: Path, where: str, runtime: str) -> Target 
     """Returns the recipe's target of a runtime, whose threads and budgets then hold; None where it names none.
 
     Raises:
-        RecipeError: If it names several with different threads or budgets.
+        RecipeError: If it names several with different hosts, threads or budgets.
     """
     found = [target for target in (load_target(name, folder) for name in recipe.targets) if target.runtime == runtime]
-    if any((target.threads, target.budgets) != (found[0].threads, found[0].budgets) for target in found):
+    if any(_measured(target) != _measured(found[0]) for target in found):
         raise RecipeError(
-            f"{where}: targets: {', '.join(target.name for target in found)} are all of {runtime}, with other budgets",
+            f"{where}: targets: {', '.join(target.name for target in found)} are all of {runtime}, with other hosts,"
+            " threads or budgets",
             "say which one counts with --target.",
         )
     return found[0] if found else None
+
+
+def _measured(target: Target) -> tuple[object, ...]:
+    """What decides about a target's figures here."""
+    return target.threads, target.budgets, target.host, target.ssh, target.adb
 
 
 def stated_bounds(policy: GateConfig, budgets: Budgets) -> tuple[str, ...]:
@@ -47,23 +53,31 @@ def stated_bounds(policy: GateConfig, budgets: Budgets) -> tuple[str, ...]:
 
 
 def measure_costs(
-    sources: Sequence[Answered], recipe: Recipe, target: Target | None, inputs: Arrays, progress: Progress
+    sources: Sequence[Answered],
+    recipe: Recipe,
+    target: Target | None,
+    host: Host,
+    inputs: Arrays,
+    progress: Progress,
 ) -> Mapping[str, BenchResult]:
-    """Returns latency and memory of the sources that are models, interleaved; nothing where no bound asks for either.
+    """Returns latency and memory of the sources that are models, interleaved, on a host.
+
+    Nothing where no bound asks for either, or times there mean nothing: a bound that asks is then not comparable.
 
     Args:
         sources: The baseline first.
         recipe: How much is measured, and the policy.
         target: Threads and budgets.
+        host: Where they are timed.
         inputs: Of the test rows, by the data's names.
         progress: Told what is happening.
     """
     models = [source for source in sources if source.model is not None]
     stated = stated_bounds(recipe.gate, target.budgets if target else Budgets())
-    if not models or not any(BOUNDS.get(key, key) in _TIMED for key in stated):
+    if not models or not host.tells_time or not any(BOUNDS.get(key, key) in _TIMED for key in stated):
         return {}
     progress.step(f"measuring latency and memory, {len(models)} files interleaved")
     # Each file reads its own names and leaves the others.
     fed = {ours: inputs[name] for source in models for name, ours in (source.feeds or {}).items()}
     items = [BenchItem(item.name, item.model.runtime, item.path, item.model.precision) for item in models if item.model]
-    return time_files(LocalHost(), items, fed, recipe, target.threads if target else 1, progress)
+    return time_files(host, items, fed, recipe, target.threads if target else 1, progress)

@@ -31,6 +31,8 @@ from compress.evidence import (
     Verdict,
 )
 from compress.gate import EXIT_CODES, judge
+from compress.hosts import Host, answering_host, open_host
+from compress.hosts.local import LocalHost
 from compress.recipe import Recipe
 from compress.store.cache import digest
 from compress.target import Budgets, Target
@@ -41,6 +43,7 @@ from compress.workflow.costs import BOUNDS, measure_costs, stated_bounds, target
 from compress.workflow.explained import explain_rows
 from compress.workflow.files import open_files
 from compress.workflow.holdout import Holdout, Question, only_label
+from compress.workflow.machines import unanswered
 from compress.workflow.plan import PACKAGES, Plan, load_rows
 from compress.workflow.progress import Progress
 from compress.workflow.review import Ask, Sides, flipped_rows, review_all
@@ -90,7 +93,8 @@ def evaluate(
         where: The recipe's name, for messages.
         candidate: A model file that a runtime opens, or a CSV of scores.
         baseline: The same; the two may be of different kinds.
-        target: Runtime, threads and budgets; without, the recipe's target of the candidate's runtime, if it has one.
+        target: Host, runtime, threads and budgets; without, those of the recipe's target of the candidate's runtime, if
+            it has one, else this machine. Its host answers and is timed.
         progress: Told what is happening.
 
     Raises:
@@ -104,10 +108,12 @@ def evaluate(
     inputs = dataset.reader.read(rows)
     if target is None and not is_score_file(candidate):
         target = target_of(recipe, folder, where, open_files([candidate])[0].runtime)
+    clock: Host = open_host(target) if target else LocalHost()
+    host = answering_host(clock)
     progress.step(f"scoring {len(rows):,} rows with {baseline.name}")
-    before = answer(baseline, recipe, dataset, rows, inputs, target)
+    before = answer(baseline, recipe, dataset, rows, inputs, target, host)
     progress.step(f"scoring {len(rows):,} rows with {candidate.name}")
-    after = answer(candidate, recipe, dataset, rows, inputs, target)
+    after = answer(candidate, recipe, dataset, rows, inputs, target, host)
     if before.name == after.name:
         raise ModelError(f"{candidate}: it is named as candidate and as baseline", "name two files.")
     questions, answers, alike = _questions(recipe, dataset, labels, rows, before, after)
@@ -134,7 +140,8 @@ def evaluate(
     asks = (_named(before.ask, before, questions), _named(after.ask, after, questions)) if askable else (None, None)
     own = _candidate(before, holdout, recipe, Sides(answers[0], answers[0]))
     other = _candidate(after, holdout, recipe, Sides(*answers, *asks))
-    costs = measure_costs((before, after), recipe, target, inputs, progress)
+    seen = clock.facts()
+    costs = measure_costs((before, after), recipe, target, clock, inputs, progress)
     own, other = (
         replace(
             item, latency=costs[item.scheme].latency, memory=costs[item.scheme].memory, error=costs[item.scheme].error
@@ -159,6 +166,9 @@ def evaluate(
         candidates=(own, other),
         verdicts={other.scheme: verdict},
         choice=Choice(other.scheme if passed else None, "its verdict is PASS" if passed else verdict.reason),
+        machine=clock.machine,
+        device={"before": seen, "after": clock.facts()} if seen else {},
+        unanswered=unanswered(clock),
     )
     data = replace(dataset.info(only_label(labels)), leaks=leaks)
     return Evaluation(evidence, EXIT_CODES[verdict.status], flipped_rows(holdout, *answers), data)

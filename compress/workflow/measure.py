@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from compress.evidence import (
     to_json,
 )
 from compress.gate import judge
-from compress.hosts import Host, open_host
+from compress.hosts import Host, answering_host, open_host
 from compress.hosts.calls import describe, run_outputs
 from compress.model.core import Model
 from compress.search.choose import choose
@@ -40,6 +41,7 @@ from compress.workflow.build import Built
 from compress.workflow.certify import certify, claimed
 from compress.workflow.holdout import Holdout
 from compress.workflow.layouts import transpositions
+from compress.workflow.machines import known_as, unanswered
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress
 from compress.workflow.review import review_candidate
@@ -52,16 +54,20 @@ Arrays = dict[str, NDArray[np.generic]]
 class Site:
     """What every measurement on one target has in common.
 
-    `machine` names the processor and its features, or what stands in for it: figures of another machine are not reused.
+    `host` answers, `clock` takes times; they differ only where the target's host takes times alone.
+    `machine` names the processor and its features, or what stands in for it, and `clocked` that of `clock`: figures of
+    another machine are not reused.
     `asked` holds what a file answered to rows beside the test rows, for as long as this run lasts.
     """
 
     target: Target
     host: Host
+    clock: Host
     plan: Plan
     holdout: Holdout
     cache: Cache
     machine: str
+    clocked: str
     asked: dict[str, Arrays] = field(default_factory=dict)
 
     def key(self, step: str, **inputs: object) -> str:
@@ -81,6 +87,19 @@ class Site:
         """How long a worker may take."""
         return self.plan.recipe.measure.timeout_s
 
+    @property
+    def timed(self) -> Site:
+        """The same where times are taken."""
+        return replace(self, host=self.clock, machine=self.clocked)
+
+
+def open_site(target: Target, plan: Plan, holdout: Holdout, cache: Cache, machine: str) -> Site:
+    """Returns the site of a target: its host, and who answers for it."""
+    clock = open_host(target)
+    host = answering_host(clock)
+    clocked = known_as(clock, target.runtime) or machine
+    return Site(target, host, clock, plan, holdout, cache, clocked if host is clock else machine, clocked)
+
 
 def measure_target(
     built: Sequence[Built],
@@ -99,8 +118,8 @@ def measure_target(
     What is to be published beside the artifacts, the rows that flipped, is added to `files`. `gpu` names what computes
     beside the processor of the host.
     """
-    host = open_host(target)
-    site = Site(target, host, plan, holdout, cache, f"{host.machine or machine} {gpu}".strip())
+    site = open_site(target, plan, holdout, cache, f"{machine} {gpu}".strip())
+    host = site.clock
     answers: dict[str, Arrays] = {}
     candidates: list[Candidate] = []
     for item in built:
@@ -120,9 +139,10 @@ def measure_target(
         except CompressError as error:
             candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
     timed: dict[str, BenchResult] = {}
+    device: dict[str, Any] = {}
     if host.tells_time:
         progress.step(f"{target.name}: measuring latency, {len(built)} artifacts interleaved")
-        timed = _latency(built, candidates, site, progress)
+        timed, device = _latency(built, candidates, site.timed, progress)
     candidates = [
         replace(
             candidate,
@@ -150,6 +170,8 @@ def measure_target(
         verdicts=verdicts,
         choice=choice,
         machine=", ".join(part for part in (host.machine, gpu) if part),
+        device=device,
+        unanswered=unanswered(host),
     )
 
 
@@ -267,8 +289,11 @@ def _placement(item: Built, site: Site) -> Placement:
 
 def _latency(
     built: Sequence[Built], candidates: Sequence[Candidate], site: Site, progress: Progress
-) -> dict[str, BenchResult]:
-    """Measures all artifacts that answered, together: no figure is taken without its baseline in the same run."""
+) -> tuple[dict[str, BenchResult], dict[str, Any]]:
+    """Measures all artifacts that answered, together: no figure is taken without its baseline in the same run.
+
+    The second is what the host's machine said of itself before and after.
+    """
     settings, recipe = site.plan.recipe.measure, site.plan.recipe
     working = [
         item
@@ -276,7 +301,7 @@ def _latency(
         if item.lowered is not None and not candidate.error
     ]
     if not working:
-        return {}
+        return {}, {}
     step = site.key(
         "latency",
         artifacts=[(item.scheme, item.sha, item.precision) for item in working],
@@ -291,20 +316,23 @@ def _latency(
                 memory=from_json(Memory, value["memory"], step) if value["memory"] else None,
             )
             for name, value in kept["results"].items()
-        }
+        }, kept.get("device", {})
+    before = site.host.facts()
     items = [BenchItem(item.scheme, site.target.runtime, site.cache.path(item.sha), item.precision) for item in working]
     results = time_files(site.host, items, site.holdout.inputs, recipe, site.target.threads, progress)
+    device = {"before": before, "after": site.host.facts()} if before else {}
     if not any(result.error for result in results.values()):
         site.cache.put(
             step,
             {
+                "device": device,
                 "results": {
                     name: {
                         "latency": to_json(result.latency) if result.latency else "",
                         "memory": to_json(result.memory) if result.memory else "",
                     }
                     for name, result in results.items()
-                }
+                },
             },
         )
-    return results
+    return results, device

@@ -25,6 +25,7 @@ from compress.store.cache import Cache, key
 from compress.target import Target
 from compress.workflow.build import finish, lower_float
 from compress.workflow.engine import built
+from compress.workflow.machines import known_as
 from compress.workflow.plan import Plan, versions
 from compress.workflow.progress import Progress, Silent
 
@@ -66,6 +67,10 @@ class TargetMeter:
         # Opened with the first pair: a target that takes no times is none that a pass must time on.
         return timing_host(self.on)
 
+    @functools.cached_property
+    def _there(self) -> str:
+        return known_as(self._host, self.on.runtime)
+
     @property
     def target(self) -> str:
         """The target's name."""
@@ -101,7 +106,7 @@ class TargetMeter:
             job=self.on.job_settings,
             format=[self.on.format, self.on.target_platform],
             cpu=self.on.cpu,
-            machine=self._host.machine or self.machine,
+            machine=self._there or self.machine,
             versions=versions(self.on.runtime),
         )
         kept = self.cache.get(step)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from compress.errors import CompressError, StoreError
 from compress.evidence import LayerOutcome, Repair, Sensitivity
-from compress.hosts import open_host
 from compress.model.core import Model
 from compress.processors import adds_in_16_bits
 from compress.recipe import CalibrationMethod, QuantScheme
@@ -20,7 +19,7 @@ from compress.target import Target
 from compress.workflow.attempts import Attempts
 from compress.workflow.build import Built, Models
 from compress.workflow.holdout import Holdout
-from compress.workflow.measure import Site
+from compress.workflow.measure import open_site
 from compress.workflow.plan import Plan, runtime
 from compress.workflow.progress import Progress
 from compress.workflow.sensitivity import find_sensitivity
@@ -71,8 +70,7 @@ def search_target(
         said = "not repaired: each attempt would need an engine of its own, built for minutes"
         wanted = [scheme.name for scheme in plan.schemes_for(target) if scheme.dtype.startswith("int")]
         return Searched(repairs=tuple(Repair(name, "", validation.split, validation.rows, (), said) for name in wanted))
-    host = open_host(target)
-    site = Site(target, host, plan, validation, cache, f"{host.machine or machine} {gpu}".strip())
+    site = open_site(target, plan, validation, cache, f"{machine} {gpu}".strip())
     floats = next((item for item in built if item.scheme == "float32" and item.lowered is not None), None)
     found = Searched()
     for scheme in plan.schemes_for(target):

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.bench.environment import environment
 from compress.errors import StoreError
-from compress.evidence import Environment
 from compress.hosts import timing_host
 from compress.hosts.local import LocalHost
 from compress.store.cache import digest
 from compress.workflow.baseline import Baselines, Entry, new_entry, pack
 from compress.workflow.figures import Subject, measure_figures, rows_for
+from compress.workflow.machines import environment_at
 from compress.workflow.plan import PACKAGES
 from compress.workflow.progress import Progress
 from compress.workflow.shipped import Shipped, find_shipped
@@ -59,10 +58,9 @@ def save(
         )
     saved = []
     with baselines.locked():
-        machine = environment(sorted({package for _, item in wanted for package in packages(item.target.runtime)}))
         for source, item in wanted:
             progress.step(f"measuring {item.file.name} on {item.target.name}")
-            saved.append(_save(baselines, name, source, item, machine))
+            saved.append(_save(baselines, name, source, item))
     return tuple(saved)
 
 
@@ -97,8 +95,9 @@ def packages(runtime: str) -> tuple[str, ...]:
     return tuple(name for name in PACKAGES.get(runtime, ()) if name != "torch")
 
 
-def _save(baselines: Baselines, name: str, source: Path, item: Shipped, machine: Environment) -> Saved:
+def _save(baselines: Baselines, name: str, source: Path, item: Shipped) -> Saved:
     host = timing_host(item.target)
+    machine = environment_at(host, item.file.runtime, packages(item.file.runtime))
     subject = Subject(item.file.path, item.file.runtime, item.file.precision, item.target.threads, BATCH)
     inputs = pack(rows_for(host, subject))
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:

@@ -122,7 +122,7 @@ def _file(attempts: Attempts, trial: Trial, scheme: QuantScheme) -> str:
 def _timed(attempts: Attempts, trial: Trial, effects: Sequence[LayerEffect]) -> dict[str, LayerEffect]:
     """The effects with the time of the whole scheme with that layer in float, beside the whole scheme."""
     site, recipe = attempts.site, attempts.site.plan.recipe
-    if not effects or not site.host.tells_time:
+    if not effects or not site.clock.tells_time:
         return {}
     whole, _ = attempts.build(trial)
     files = {}
@@ -134,7 +134,7 @@ def _timed(attempts: Attempts, trial: Trial, effects: Sequence[LayerEffect]) -> 
         except CompressError:
             # Its layer was the only one: without it there is no scheme to time.
             continue
-    step = site.key("layer-times", whole=whole.sha, files=files, seed=recipe.seed, rows=site.holdout.fingerprint)
+    step = site.timed.key("layer-times", whole=whole.sha, files=files, seed=recipe.seed, rows=site.holdout.fingerprint)
     kept = site.cache.get(step)
     if kept is None:
         kept = {"times": _measure(attempts, whole.sha, files)}
@@ -158,7 +158,7 @@ def _measure(attempts: Attempts, whole: str, files: dict[str, str]) -> dict[str,
         first: Any = {name: array[:batch] for name, array in site.holdout.inputs.items()}
         np.savez(inputs, allow_pickle=False, **first)
         results = measure(
-            site.host,
+            site.clock,
             [BenchItem(name, site.target.runtime, site.cache.path(sha), "int8") for name, sha in named.items()],
             inputs,
             threads=site.target.threads,

@@ -49,7 +49,7 @@ def inputs(tmp_path: Path, rows: dict[str, Any]) -> str:
 def test_outputs_of_all_rows_are_written(tmp_path: Path, onnx_file: Path, inputs: str, score: Any) -> None:
     job = {"action": "outputs", "runtime": "onnxruntime", "artifact": str(onnx_file), "inputs": inputs, "batch": 3}
     code, result, _ = run(tmp_path, outputs=str(tmp_path / "out.npz"), **job)
-    assert (code, result) == (0, {"schema": 1, "action": "outputs", "rows": 7, "outputs": ["score"]})
+    assert (code, result) == (0, {"schema": 1, "action": "outputs", "cpus": [], "rows": 7, "outputs": ["score"]})
     np.testing.assert_allclose(read_arrays(tmp_path / "out.npz")["score"], score, rtol=1e-5, atol=1e-5)
 
 
@@ -57,6 +57,8 @@ def test_latency_tells_load_first_answer_samples_and_memory(tmp_path: Path, onnx
     job = {"action": "latency", "runtime": "onnxruntime", "artifact": str(onnx_file), "inputs": inputs, "batch": 2}
     code, result, _ = run(tmp_path, seconds=0.05, warmup_s=0.01, cpus=[0], **job)
     assert code == 0
+    # It says where it stayed.
+    assert result["cpus"] == [0]
     assert result["load_ms"] > 0
     assert result["first_ms"] > 0
     assert result["calls_per_sample"] > 1
