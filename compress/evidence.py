@@ -174,7 +174,7 @@ class LayerOutcome:
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """The file that ships."""
+    """The file that ships. `beside` are files of its weights, where they are long; `size_bytes` counts them, too."""
 
     scheme: str
     runtime: str
@@ -185,6 +185,7 @@ class ArtifactInfo:
     outputs: tuple[str, ...]
     layers: tuple[LayerOutcome, ...]
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def quantized(self) -> int:

@@ -14,6 +14,7 @@ from compress.errors import DataError, ModelError, did_you_mean
 from compress.evidence import ArtifactInfo, Placement
 from compress.hosts.calls import describe, run_outputs
 from compress.hosts.local import LocalHost
+from compress.model.fileinfo import identify
 from compress.recipe import Recipe, TaskConfig
 from compress.workflow.arrays import Arrays
 from compress.workflow.files import ModelFile, open_files
@@ -51,6 +52,11 @@ class Answered:
             inputs=(),
             outputs=(),
             layers=(),
+            notes=tuple(
+                f"weights beside it: {name}, sha256 {identify(model.path.parent / name).sha256}"
+                for name in model.beside
+            ),
+            beside=model.beside,
         )
 
 

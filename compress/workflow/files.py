@@ -30,7 +30,8 @@ class ModelFile:
         path: Where it lies.
         runtime: Which runtime opens it.
         sha256: Of its bytes.
-        size_bytes: Its length.
+        size_bytes: Its length, with that of the files beside it.
+        beside: Other files that hold its weights, as it calls them.
         precision: `int8` where a weight is an integer, else `float`; it decides which kernels count as accelerated.
     """
 
@@ -40,6 +41,7 @@ class ModelFile:
     sha256: str
     size_bytes: int
     precision: Literal["float", "int8"]
+    beside: tuple[str, ...] = ()
 
 
 def open_files(paths: Sequence[Path]) -> tuple[ModelFile, ...]:
@@ -102,7 +104,13 @@ def _open(path: Path) -> ModelFile:
     info = _describe(path, kind)
     integer = any(is_integer_weight(dtype) and share for dtype, share in info.precision.shares.items())
     return ModelFile(
-        path.name, path, runtime, info.identity.sha256, info.identity.size_bytes, "int8" if integer else "float"
+        path.name,
+        path,
+        runtime,
+        info.identity.sha256,
+        info.identity.size_bytes + sum(info.beside.values()),
+        "int8" if integer else "float",
+        tuple(sorted(info.beside)),
     )
 
 

@@ -33,7 +33,7 @@ from compress.workflow.as_file import model_info
 from compress.workflow.build import Built, Models, build_models, build_target, open_model
 from compress.workflow.certify import places
 from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
-from compress.workflow.measure import measure_target
+from compress.workflow.measure import ARTIFACTS, measure_target
 from compress.workflow.meter import meters
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
 from compress.workflow.progress import Progress
@@ -105,7 +105,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
         measure = meters(plan, opened.dataset, cache, processor, progress)
         models = build_models(opened, plan, holdout.tasks, cache, progress, measure)
-        files: dict[str, bytes] = {}
+        files: dict[str, bytes | Path] = {}
         targets = []
         progress.step("looking for test rows in other splits")
         leaks = known_leaks(models.dataset, cache, versions("torch"))
@@ -164,7 +164,7 @@ def _one_target(
     cache: Cache,
     machine: str,
     progress: Progress,
-    files: dict[str, bytes],
+    files: dict[str, bytes | Path],
     leaks: tuple[Leak, ...],
 ) -> tuple[TargetEvidence, Sequence[Built]]:
     """An error of one target is that target's; the others' results are kept. `validation` rows are searched with."""
@@ -208,13 +208,15 @@ def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]:
-    data = {item.scheme: item.lowered.data for item in built if item.lowered is not None}
-    return {
-        candidate.artifact.file: data[candidate.scheme]
-        for candidate in evidence.candidates
-        if candidate.artifact is not None
-    }
+def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes | Path]:
+    made = {item.scheme: item.lowered for item in built if item.lowered is not None}
+    files: dict[str, bytes | Path] = {}
+    for candidate in evidence.candidates:
+        if candidate.artifact is not None:
+            lowered = made[candidate.scheme]
+            files[candidate.artifact.file] = lowered.data
+            files |= {f"{ARTIFACTS}/{item.name}": item.path for item in lowered.beside}
+    return files
 
 
 def _shipped(target: TargetEvidence) -> str | None:

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.onnxruntime.edit import name_outside, share_transposed
+from compress.runtimes.onnxruntime.edit import name_outside
 
-STATIC, DYNAMIC, FLOAT16 = (BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16"))
+STATIC, DYNAMIC, FLOAT16, INT4 = (
+    BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16", "int4-weights")
+)
 
 
 def lowered(module, arrays, outputs=()):
@@ -211,30 +213,29 @@ def test_a_product_with_factors_stays_float(scheme):
         quantized(file, scheme.model_copy(update={"name": "mine", "include": ("w",)}), calibrate(model, [rows]))
 
 
-def gemms(count):
-    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
-    nodes = [onnx.helper.make_node("Gemm", ["x", "w"], [f"y{n}"], name=f"gemm{n}", transB=1) for n in range(count)]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "main",
-        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
-        [onnx.helper.make_tensor_value_info(f"y{n}", TensorProto.FLOAT, [2, 3]) for n in range(count)],
-        [numpy_helper.from_array(weight, "w")],
+class Tied(nn.Module):
+    """One matrix that is looked up in, multiplied by twice, and multiplied by the other way round."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(24, 24)
+
+    def forward(self, ids):
+        found = self.table(ids)
+        return nn.functional.linear(nn.functional.linear(found, self.table.weight), self.table.weight) + (
+            torch.matmul(found, self.table.weight)
+        )
+
+
+@pytest.mark.parametrize("scheme", [DYNAMIC, INT4], ids=["dynamic", "int4"])
+def test_a_matrix_that_is_read_in_several_ways_is_right_in_each(scheme):
+    rows = {"ids": np.arange(24).reshape(4, 6)}
+    model, file = lowered(built(Tied), rows)
+    made = quantized(file, scheme)
+    assert [item.precision for item in made.outcomes].count(scheme.dtype) == 3
+    assert sqnr_db(model.run(rows)["output"], answers("onnxruntime", made.data, rows)["output"]) > (
+        35 if scheme is DYNAMIC else 15
     )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_shared_weight_is_transposed_once(count):
-    proto = gemms(count)
-    rows = {"x": normal(4)(np.random.default_rng(0), 2)}
-    before = answers("onnxruntime", proto.SerializeToString(), rows)
-    share_transposed(proto)
-    after = answers("onnxruntime", proto.SerializeToString(), rows)
-    for name, array in before.items():
-        np.testing.assert_allclose(after[name], array, rtol=1e-6)
-    assert len(proto.graph.initializer) == 1
-    assert [item.i for node in proto.graph.node for item in node.attribute] == [1 if count == 1 else 0] * count
 
 
 def test_small_and_large_weights_stay_float_with_the_reason():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.model.fileinfo import NO_PARAMETERS, LayerRow, StoredTensor, is_integer_weight
+from compress.model.onnx_beside import dtype_name, text
 from compress.runtimes.onnxruntime.inspect_operators import (
     BIASES,
     DEQUANTIZED,
@@ -18,7 +19,7 @@ from compress.runtimes.onnxruntime.inspect_operators import (
     multiplies,
 )
 from compress.runtimes.onnxruntime.inspect_shapes import Shapes, shapes_of
-from compress.runtimes.onnxruntime.inspect_tensors import constants_of, dtype_name, graphs_of, text
+from compress.runtimes.onnxruntime.inspect_tensors import constants_of, graphs_of
 
 _HALVES = ("float16", "bfloat16")
 
