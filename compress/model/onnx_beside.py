@@ -9,6 +9,8 @@ import hashlib
 import math
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -72,6 +74,14 @@ class DataFile:
             raise StoreError(f"{place}: cannot be written: {error.strerror or error}", "free some space.") from error
 
 
+class Scratch:
+    """A folder for temporary files that is gone when nothing holds it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="edge-compress-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Span:
     """Where the bytes of a constant lie."""
@@ -97,11 +107,6 @@ class Neighbours:
     def sizes(self) -> dict[str, int]:
         """The files that were asked for, as the model calls them, and their lengths in bytes."""
         return {name: size for name, (_, size) in self._files.items()}
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """The files that were asked for, as the model calls them, and where they lie."""
-        return {name: path for name, (path, _) in self._files.items()}
 
     def find(self, tensor: Any, needed: int, where: str) -> Span:
         """Returns where a constant lies.
@@ -161,10 +166,47 @@ def point(tensor: Any, location: str, offset: int, length: int) -> None:
     tensor.data_location = EXTERNAL
 
 
-def name_of(path: Path) -> str:
-    """Returns what a file of constants is called: by its content, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() + SUFFIX
+def name_files(graph: Any, path: Path, held: object = None) -> tuple[DataFile, ...]:
+    """Calls the files that hold a graph's constants by their content, in the graph, too.
+
+    Args:
+        graph: Its constants name files beside `path`.
+        path: The model file.
+        held: What keeps them from being removed.
+
+    Raises:
+        UnsafeFileError: If a file lies outside the model's folder or behind a link.
+        ModelError: If a file is missing or does not hold the bytes.
+    """
+    spans = spans_of(graph, path)
+    files = {span.location: span.file for _, span in spans}
+    names = {location: _content_name(file) for location, file in files.items()}
+    for tensor, span in spans:
+        point(tensor, names[span.location], span.offset, span.length)
+    return tuple(
+        DataFile(names[location], file, file.stat().st_size, held)
+        for location, file in {names[location]: (location, file) for location, file in files.items()}.values()
+    )
+
+
+def spans_of(graph: Any, path: Path) -> list[tuple[Any, Span]]:
+    """Returns every constant that lies in another file, and where; errors are those of `name_files`."""
+    neighbours = Neighbours(path)
+    return [
+        (item, neighbours.find(item, byte_length(item), f"{path}: the constant {text(item.name)[:120]!r}"))
+        for item in tensors_of(graph)
+        if item.data_location == EXTERNAL
+    ]
+
+
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """Yields every constant of a graph and of those inside its nodes."""
+    for each in (graph, *inner_graphs(graph)):
+        yield from each.initializer
+        for node in each.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
 
 
 def inner_graphs(graph: Any) -> Iterator[Any]:
@@ -202,3 +244,8 @@ def _file(path: Path, location: str, where: str) -> Path:
             "copy the data file beside the model, under that name.",
         )
     return place
+
+
+def _content_name(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() + SUFFIX

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from compress.errors import ModelError, did_you_mean
 from compress.model.core import Signature, TensorInfo
-from compress.model.onnx_beside import EXTERNAL, DataFile, Neighbours, Span, byte_length, inner_graphs, name_of, point
+from compress.model.onnx_beside import EXTERNAL, DataFile, byte_length, name_files, spans_of, tensors_of
 from compress.model.onnx_import.build import build
 from compress.model.onnx_import.graph import Graph
 from compress.model.onnx_import.proto import read_model
@@ -19,7 +19,7 @@ from compress.model.onnx_import.quantized import refuse_quantized
 from compress.model.onnx_import.signature import input_infos
 from compress.model.onnx_import.tensors import DTYPES, TensorReader
 
-# What protobuf can write: a graph with longer weights cannot be exported to one file.
+# Weights in other files that are longer together are not read into a graph, which has them in memory several times.
 MAX_BYTES = (1 << 31) - 1
 # Weights in other files that are longer together stay there: they would be in memory several times.
 INSIDE_BYTES = 1 << 30
@@ -77,12 +77,12 @@ def too_large(path: Path) -> str:
         UnsafeFileError: If external data leaves the model's folder or passes through a link.
         ModelError: If the file is damaged or its data is missing.
     """
-    spans = _spans(read_model(path).graph, Neighbours(path), path)
+    spans = spans_of(read_model(path).graph, path)
     # Many may point to one region.
     total = sum({(span.location, span.offset): span.length for _, span in spans}.values())
     if total <= MAX_BYTES:
         return ""
-    return f"its weights are {total:,} bytes; a graph is exported to one file of at most {MAX_BYTES:,}"
+    return f"its weights are {total:,} bytes; at most {MAX_BYTES:,} are read into a graph"
 
 
 def take_file(
@@ -111,10 +111,9 @@ def take_file(
     refuse_quantized(graph, where)
     kept = _chosen(graph, outputs, where)
     inputs = input_infos(graph, sizes, where)
-    neighbours = Neighbours(path)
-    long = sum(span.length for _, span in _spans(proto.graph, neighbours, path)) > INSIDE_BYTES
+    long = sum(span.length for _, span in spans_of(proto.graph, path)) > INSIDE_BYTES
     _constants_inside(proto.graph, TensorReader(path), _SMALL_BYTES if long else None)
-    beside = _beside(proto.graph, neighbours, path)
+    beside = name_files(proto.graph, path)
     _name_nodes(proto.graph)
     _keep(proto.graph.output, kept)
     # Constants that are listed as inputs, too, stay: old files need it.
@@ -152,7 +151,7 @@ def _constants_inside(graph: Any, reader: TensorReader, limit: int | None) -> No
         value.t.name = node.output[0]
         graph.initializer.append(value.t)
     _replace(graph.node, nodes)
-    for item in _tensors(graph):
+    for item in tensors_of(graph):
         if item.data_location == EXTERNAL and (limit is None or byte_length(item) <= limit):
             _inside(item, item.name, reader)
 
@@ -164,35 +163,6 @@ def _inside(item: Any, name: str, reader: TensorReader) -> None:
     item.raw_data = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
     item.ClearField("external_data")
     item.data_location = 0
-
-
-def _beside(graph: Any, neighbours: Neighbours, path: Path) -> tuple[DataFile, ...]:
-    """Calls the files that still hold constants by their content, in the graph, too."""
-    spans = _spans(graph, neighbours, path)
-    names = {location: name_of(file) for location, file in {span.location: span.file for _, span in spans}.items()}
-    for item, span in spans:
-        point(item, names[span.location], span.offset, span.length)
-    files = {names[span.location]: span.file for _, span in spans}
-    return tuple(DataFile(name, file, file.stat().st_size) for name, file in files.items())
-
-
-def _spans(graph: Any, neighbours: Neighbours, path: Path) -> list[tuple[Any, Span]]:
-    """Every constant that lies in another file, and where."""
-    return [
-        (item, neighbours.find(item, byte_length(item), f"{path}: the constant {item.name[:120]!r}"))
-        for item in _tensors(graph)
-        if item.data_location == EXTERNAL
-    ]
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every constant of a graph and of those inside its nodes."""
-    for each in (graph, *inner_graphs(graph)):
-        yield from each.initializer
-        for node in each.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
 
 
 def _name_nodes(graph: Any) -> None:

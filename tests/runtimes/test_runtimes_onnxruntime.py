@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.recipe import BUILTIN_SCHEMES
+from compress.runtimes.onnxruntime import export
 from compress.runtimes.onnxruntime.edit import name_outside
 
 STATIC, DYNAMIC, FLOAT16, INT4 = (
@@ -57,17 +61,6 @@ def test_a_file_is_a_valid_model_of_a_fixed_opset(workshop, scheme):
     assert [item.name for item in proto.graph.input] == ["image"]
     assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
-
-
-def test_a_model_that_one_file_cannot_hold_is_told(monkeypatch):
-    from compress.runtimes.onnxruntime import export
-
-    monkeypatch.setattr(export, "MAX_BYTES", 1000)
-    with pytest.raises(
-        LoweringError, match=r"its weights are 1,\d{3} bytes; one .onnx file holds at most 1,000"
-    ) as caught:
-        lowered(built(lambda: nn.Linear(16, 20)), {"input": np.zeros((2, 16), np.float32)})
-    assert "prune" in caught.value.hint
 
 
 class Named(nn.Module):
@@ -315,3 +308,33 @@ def test_an_operator_without_a_form_in_onnx_is_told():
 def test_lowering_prints_nothing(capfd):
     lowered(nn.Linear(3, 2).eval(), {"input": np.zeros((2, 3), np.float32)})
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_with_more_weights_than_a_file_holds_is_written_with_them_beside_it(monkeypatch, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 8)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.first(x)))
+
+    monkeypatch.setattr(export, "MAX_BYTES", 10_000)
+    rows = {"x": normal(64)(np.random.default_rng(0), 9)}
+    model, file = lowered(built(Net), rows)
+    made = quantized(file, DYNAMIC)
+    for number, (given, least_db) in enumerate(((file, 100), (made, 30))):
+        (data,) = given.beside
+        assert data.size_bytes >= 64 * 64
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(given.data)
+        data.lay(folder)
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        (name,) = given.outputs
+        assert sqnr_db(model.run(rows)[name], session.run([name], rows)[0]) > least_db
+    # What is temporary goes with the file.
+    place = data.path
+    del given, data, made, session
+    gc.collect()
+    assert not place.exists()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import InternalError, StoreError
-from compress.model.onnx_beside import EXTERNAL, SUFFIX, DataFile, inner_graphs, point
+from compress.model.onnx_beside import EXTERNAL, DataFile, Scratch, name_files, point, tensors_of
 from compress.runtimes.onnxruntime.edit import drop_unread, serialized
 
 # What is smaller stays inside: shapes and the operators' other small arguments are read from there.
@@ -22,6 +22,8 @@ SMALL_BYTES = 1024
 # Constants begin where a page begins, so that a runtime can map them.
 _ALIGNMENT = 4096
 _PIECE = 1 << 24
+# What the new file of constants is called until it is finished.
+_UNNAMED = "new.weights"
 
 
 class Draft:
@@ -42,11 +44,13 @@ class Draft:
 
         self.proto: Any = onnx.load_from_string(data)
         self._files = {item.name: item.path for item in beside}
-        self._new: IO[bytes] | None = None
-        if beside:
-            self._new = tempfile.NamedTemporaryFile(prefix="edge-compress-", suffix=SUFFIX)  # noqa: SIM115
-            # Until it is finished and has a name.
-            self._files[self._new.name] = Path(self._new.name)
+        self._scratch, self._new = Scratch() if beside else None, None
+        if self._scratch is not None:
+            path = self._scratch.path / _UNNAMED
+            self._files[_UNNAMED] = path
+            with _stated():
+                self._new = path.open("wb")
+            weakref.finalize(self, self._new.close)
 
     @property
     def graph(self) -> Any:
@@ -82,7 +86,7 @@ class Draft:
         at = self._end()
         with _stated():
             self._new.write(np.ascontiguousarray(array).data)
-        point(tensor, self._new.name, at, array.nbytes)
+        point(tensor, _UNNAMED, at, array.nbytes)
 
     def remove(self, names: set[str]) -> None:
         """Takes constants out of the graph."""
@@ -106,24 +110,19 @@ class Draft:
             return serialized(self.proto), ()
         drop_unread(self.graph)
         moved: dict[tuple[Path, int, int], int] = {}
-        mine = Path(self._new.name)
-        outside = [item for item in _tensors(self.graph) if item.data_location == EXTERNAL]
+        mine = self._files[_UNNAMED]
+        outside = [item for item in tensors_of(self.graph) if item.data_location == EXTERNAL]
         for item in outside:
             file, offset, length = self._place(item)
             if file == mine:
                 continue
             if (file, offset, length) not in moved:
                 moved[file, offset, length] = self._copy(file, offset, length)
-            point(item, self._new.name, moved[file, offset, length], length)
-        self._flush()
-        if not outside:
-            return serialized(self.proto), ()
-        with mine.open("rb") as file_:
-            name = hashlib.file_digest(file_, "sha256").hexdigest() + SUFFIX
-        for item in outside:
-            _, offset, length = self._place(item)
-            point(item, name, offset, length)
-        return serialized(self.proto), (DataFile(name, mine, mine.stat().st_size, self._new),)
+            point(item, _UNNAMED, moved[file, offset, length], length)
+        with _stated():
+            self._new.close()
+        beside = name_files(self.graph, mine, self._scratch)
+        return serialized(self.proto), beside
 
     def _place(self, tensor: Any) -> tuple[Path, int, int]:
         entries = {item.key: item.value for item in tensor.external_data}
@@ -156,15 +155,6 @@ class Draft:
         if self._new is not None:
             with _stated():
                 self._new.flush()
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    for each in (graph, *inner_graphs(graph)):
-        yield from each.initializer
-        for node in each.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
 
 
 @contextlib.contextmanager
