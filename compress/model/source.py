@@ -53,6 +53,11 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
     from compress.model.screen import sniff
 
     kind = sniff(folder / config.source)
+    if kind in ("tflite", "pte"):
+        raise ModelError(
+            f"model.source: {config.source} is a file for a runtime ({kind}); no graph can be made of it",
+            "measure it as it is (edge-compress evaluate, bench), or start from the model that it was made from.",
+        )
     raise ModelError(
         f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
         "name a factory (file.py:function) with its weights, a .pt2 of torch.export.save, an .onnx, "
