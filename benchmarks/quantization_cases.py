@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset
 from compress.evaluate.scores import Link, TaskKind
 from compress.model.core import Model, TensorInfo
 from compress.model.factory import export_module
-from compress.model.weights import load_into
 from compress.passes.base import Context, run_pass
 from compress.recipe import load_recipe
 from compress.workflow.build import build_models, open_model
@@ -119,7 +119,7 @@ def _imagenet(calibration: int, test: int) -> Case:
     """ImageNet's MobileNetV2 on pictures that it was not trained on: speed, and agreement with itself in float."""
     weights = fetch("mobilenet_v2") / "mobilenet_v2-b0353104.pth"
     module = mobilenet_v2()
-    load_into(module, weights)
+    module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     image = TensorInfo("image", (3, 224, 224), "float32")
     model = export_module(module.eval(), [image], ("scores",), "mobilenet_v2")
     folded = run_pass("fold_batch_norm", model, None, Context(), allow_no_change=True).model

@@ -9,6 +9,7 @@ is one JSON object: seconds, and the peak of memory above what the process held 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,83 @@ def _neural_compressor(task: Task) -> Prepared:
     return run
 
 
+def _olive(task: Task) -> Prepared:
+    # It sends usage data otherwise.
+    os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"
+    from olive.data.registry import Registry
+    from olive.model import ONNXModelHandler
+    from olive.passes.olive_pass import create_pass_from_dict
+    from olive.passes.onnx.quantization import OnnxDynamicQuantization, OnnxStaticQuantization
+
+    class Rows:
+        def __len__(self) -> int:
+            return len(next(iter(task.rows.values())))
+
+        def __getitem__(self, index: int) -> tuple[dict[str, Any], int]:
+            return {name: array[index] for name, array in task.rows.items()}, 0
+
+    @Registry.register_dataset("rows_of_the_case")
+    def rows(**_: Any) -> Rows:
+        return Rows()
+
+    def run() -> None:
+        settings: dict[str, Any] = {}
+        if task.setting != "dynamic":
+            settings["data_config"] = {"name": "rows", "load_dataset_config": {"type": "rows_of_the_case"}}
+        if task.best:
+            settings |= {"per_channel": True, "precision": "int8", "activation_type": "uint8"}
+        kind = OnnxDynamicQuantization if task.setting == "dynamic" else OnnxStaticQuantization
+        made = create_pass_from_dict(kind, settings, disable_search=True).run(
+            ONNXModelHandler(model_path=str(task.model)), str(task.out.with_suffix(""))
+        )
+        _move(Path(made.model_path), task.out)
+
+    return run
+
+
+def _aimet(task: Task) -> Prepared:
+    import onnx
+    from aimet_onnx import QuantizationSimModel
+    from aimet_onnx.common.quantsim_config.utils import get_path_for_per_channel_config
+
+    def run() -> None:
+        rows = list(task.feeds())
+        # Its simulation runs with the batch that it is shown.
+        settings: dict[str, Any] = {"dummy_input": rows[0], "providers": ["CPUExecutionProvider"]}
+        if task.best:
+            settings["config_file"] = get_path_for_per_channel_config()
+        model = QuantizationSimModel(onnx.load(task.model), **settings)
+        model.compute_encodings(rows)
+        onnx.save(model.to_onnx_qdq(prequantize_constants=task.best), task.out)
+
+    return run
+
+
+def _modelopt(task: Task) -> Prepared:
+    from modelopt.onnx.quantization import quantize
+
+    def run() -> None:
+        settings: dict[str, Any] = {"calibration_method": "max", "high_precision_dtype": "fp32"} if task.best else {}
+        quantize(
+            str(task.model),
+            quantize_mode="int8",
+            calibration_data=task.rows,
+            calibration_eps=["cpu"],
+            output_path=str(task.out),
+            **settings,
+        )
+
+    return run
+
+
+def _move(made: Path, out: Path) -> None:
+    """Gives a file the name that it should have, and its weights beside it the name that it knows them by."""
+    for path in made.parent.iterdir():
+        if path != made:
+            path.rename(out.parent / path.name)
+    made.rename(out)
+
+
 def _edge_compress(task: Task) -> Prepared:
     """Ours: the graph is calibrated in torch, the float32 file is quantized; making both is no part of it."""
     sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
@@ -154,6 +232,9 @@ TOOLS: dict[str, Callable[[Task], Prepared]] = {
     "onnxruntime": _onnxruntime,
     "nncf": _nncf,
     "onnx-neural-compressor": _neural_compressor,
+    "olive": _olive,
+    "aimet-onnx": _aimet,
+    "modelopt": _modelopt,
 }
 
 

@@ -47,6 +47,12 @@ PEERS = {
         ),
         transformer=("default", "best", "dynamic"),
     ),
+    # Its own requirements lack the last one.
+    "olive": Peer(
+        ("olive-ai==0.13.0", "onnxruntime==1.31.1", "requests==2.34.2"), transformer=("default", "best", "dynamic")
+    ),
+    "aimet-onnx": Peer(("aimet-onnx==2.42.0",)),
+    "modelopt": Peer(("nvidia-modelopt[onnx]==0.47.0",)),
 }
 
 

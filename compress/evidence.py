@@ -176,7 +176,7 @@ class LayerOutcome:
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """The file that ships."""
+    """The file that ships. `beside` are files of its weights, where they are long; `size_bytes` counts them, too."""
 
     scheme: str
     runtime: str
@@ -187,6 +187,7 @@ class ArtifactInfo:
     outputs: tuple[str, ...]
     layers: tuple[LayerOutcome, ...]
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def quantized(self) -> int:

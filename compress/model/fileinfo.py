@@ -89,6 +89,7 @@ class FileInfo:
         tensors: For a file of weights, every tensor in the order of the file; else empty.
         layers: In the order of the file; empty for a file of weights.
         notes: Facts beside the figures, one sentence each.
+        beside: Other files that hold its weights, and their lengths in bytes.
     """
 
     identity: Identity
@@ -103,6 +104,7 @@ class FileInfo:
     tensors: tuple[StoredTensor, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[bytes, Identity]:

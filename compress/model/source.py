@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compress.errors import ModelError, did_you_mean
 from compress.model.core import Model, TensorInfo
-from compress.model.onnx_file import OnnxFile, take_file
+from compress.model.onnx_file import OnnxFile, take_file, too_large
 from compress.recipe import ModelConfig
 
 
@@ -35,10 +35,11 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
         path = folder / config.source
         sizes = {item.name: item.shape for item in inputs}
         model: Model | OnnxFile
+        why = too_large(path)
         try:
-            model = load_onnx(path, config.outputs, sizes=sizes)
+            model = take_file(path, config.outputs, sizes, why=why) if why else load_onnx(path, config.outputs, sizes)
         except UnsupportedOperatorsError as error:
-            model = take_file(path, config.outputs, sizes, error)
+            model = take_file(path, config.outputs, sizes, error.operators)
         return _bound(model, _without_orphans(model, inputs, path), config.source)
     if ":" in config.source:
         from compress.model.factory import build_module, export_module
@@ -52,6 +53,11 @@ def load_model(config: ModelConfig, inputs: Sequence[TensorInfo], folder: Path) 
     from compress.model.screen import sniff
 
     kind = sniff(folder / config.source)
+    if kind in ("tflite", "pte"):
+        raise ModelError(
+            f"model.source: {config.source} is a file for a runtime ({kind}); no graph can be made of it",
+            "measure it as it is (edge-compress evaluate, bench), or start from the model that it was made from.",
+        )
     raise ModelError(
         f"model.source: {config.source} is not a source that can be compressed (its content is: {kind})",
         "name a factory (file.py:function) with its weights, a .pt2 of torch.export.save, an .onnx, "

@@ -12,6 +12,7 @@ from compress.errors import LoweringError
 from compress.evidence import LayerOutcome
 from compress.model.core import Model
 from compress.model.layers import MULTIPLYING, Layer, match, select
+from compress.model.onnx_beside import DataFile
 from compress.model.onnx_file import OnnxFile
 from compress.recipe import QuantScheme
 from compress.registry import Registry
@@ -76,10 +77,11 @@ class Joined:
 class Lowered:
     """A file for a runtime, not yet written, and what is known of it.
 
+    `beside` are files of weights that belong to it, where one file cannot hold them or would fill the memory.
     `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
-    layers that may run on integers, in the order in which they run. `beside` holds texts that ship beside the file:
-    the ending of their names, and what they say. `arithmetic` is `int8` where a layer multiplies
-    integers, `float` where only what is stored got smaller.
+    layers that may run on integers, in the order in which they run. `texts` ship with the file: the ending of their
+    names, and what they say. `arithmetic` is `int8` where a layer multiplies integers, `float` where only what is
+    stored got smaller.
     """
 
     data: bytes
@@ -91,8 +93,14 @@ class Lowered:
     outcomes: tuple[LayerOutcome, ...] = ()
     notes: tuple[str, ...] = ()
     joined: tuple[Joined, ...] = ()
-    beside: tuple[tuple[str, str], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
     arithmetic: Literal["float", "int8"] = "float"
+    beside: tuple[DataFile, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of everything that ships."""
+        return len(self.data) + sum(item.size_bytes for item in self.beside)
 
 
 class Runtime(Protocol):

@@ -6,14 +6,21 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from compress.errors import StoreError
 
+_PIECE = 1 << 20
 
-def write_atomic(path: Path, data: bytes) -> None:
+
+def write_atomic(path: Path, data: bytes | Path) -> None:
     """Writes a file through a temporary neighbour, flushed to disk, then renamed over the old one.
+
+    Args:
+        path: Where to.
+        data: What it shall hold, or a file to copy.
 
     Raises:
         StoreError: If the folder cannot be written or the disk is full; nothing is left behind.
@@ -23,7 +30,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with scratch.open("xb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file, _PIECE)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(scratch, path)

@@ -18,6 +18,22 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of(path: Path) -> str | None:
+    """Returns the sha256 of a file, in hex, read piece by piece; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _digest_of(path: Path) -> str:
+    sha = digest_of(path)
+    if sha is None:
+        raise StoreError(f"{path}: cannot be read any more", "run the same command again.")
+    return sha
+
+
 def key(step: str, **inputs: Any) -> str:
     """Returns the name of a step's result: the hash of everything that determines it.
 
@@ -50,17 +66,21 @@ class Cache:
         except (OSError, ValueError):
             return None
         blobs = result.get("blobs") if isinstance(result, dict) else None
-        if not isinstance(blobs, dict) or any(self.blob(str(sha)) is None for sha in blobs.values()):
+        if not isinstance(blobs, dict) or not all(self.holds(str(sha)) for sha in blobs.values()):
             return None
         self.reused.append(name)
         return dict(result)
 
-    def put(self, name: str, values: dict[str, Any], **blobs: bytes) -> dict[str, Any]:
-        """Writes a finished step: its blobs first, then the result that names them."""
+    def put(self, name: str, values: dict[str, Any], **blobs: bytes | Path) -> dict[str, Any]:
+        """Writes a finished step: its blobs first, then the result that names them. Of a path, the file is copied."""
         result = {**values, "blobs": {label: self._put_blob(data) for label, data in blobs.items()}}
         write_atomic(self.folder / "steps" / f"{name}.json", json.dumps(result, allow_nan=False).encode())
         self.made.append(name)
         return result
+
+    def holds(self, sha: str) -> bool:
+        """Whether a blob is there and whole; it is read piece by piece."""
+        return digest_of(self.path(sha)) == sha
 
     def blob(self, sha: str) -> bytes | None:
         """Returns a blob, or None where it is absent or its content does not match its name."""
@@ -81,9 +101,9 @@ class Cache:
             raise StoreError(f"{self.path(sha)}: is gone or damaged", "run the same command again.")
         return data
 
-    def _put_blob(self, data: bytes) -> str:
-        sha = digest(data)
-        if self.blob(sha) is None:
+    def _put_blob(self, data: bytes | Path) -> str:
+        sha = digest(data) if isinstance(data, bytes) else _digest_of(data)
+        if not self.holds(sha):
             write_atomic(self.path(sha), data)
         return sha
 

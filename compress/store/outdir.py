@@ -14,7 +14,7 @@ from typing import Any
 
 from compress.errors import StoreError
 from compress.store.atomic import link_atomic, stated, write_atomic
-from compress.store.cache import Cache, digest
+from compress.store.cache import Cache, digest, digest_of
 
 _MARK = ".edge-compress.json"
 _VIEWS = ("artifacts", "evidence.json", "manifest.json", "report.md", "report.html", "model_card.md")
@@ -78,17 +78,17 @@ class OutputFolder:
         finally:
             os.close(lock)
 
-    def publish(self, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> Path:
+    def publish(self, files: Mapping[str, bytes | Path], manifest: Mapping[str, Any]) -> Path:
         """Writes a complete run under a name of its content, then makes it the current one.
 
         Args:
-            files: Path inside the run -> content.
+            files: Path inside the run -> content, or a file of the cache to copy.
             manifest: Written last, with the sha256 and size of every file added to it.
 
         Returns:
             The run's folder.
         """
-        listed = [{"path": path, "sha256": digest(data), "size_bytes": len(data)} for path, data in files.items()]
+        listed = [{"path": path, **_identity(data)} for path, data in files.items()]
         text = json.dumps({**manifest, "files": listed}, indent=1, allow_nan=False, default=str) + "\n"
         name = digest(text.encode())[:12]
         final = self.folder / "runs" / name
@@ -157,12 +157,19 @@ class OutputFolder:
                 scratch.unlink()
 
 
+def _identity(data: bytes | Path) -> dict[str, Any]:
+    if isinstance(data, bytes):
+        return {"sha256": digest(data), "size_bytes": len(data)}
+    with stated(data):
+        return {"sha256": digest_of(data), "size_bytes": data.stat().st_size}
+
+
 def _whole_manifest(run: Path) -> dict[str, Any] | None:
     """Returns the manifest of a run if every file has the hash that it states; else None."""
     try:
         manifest = json.loads((run / "manifest.json").read_bytes())
         for entry in manifest["files"]:
-            if digest((run / entry["path"]).read_bytes()) != entry["sha256"]:
+            if digest_of(run / entry["path"]) != entry["sha256"]:
                 return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

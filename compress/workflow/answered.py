@@ -14,6 +14,7 @@ from compress.errors import DataError, ModelError, did_you_mean
 from compress.evidence import ArtifactInfo, Placement
 from compress.hosts import Host
 from compress.hosts.calls import describe, run_outputs
+from compress.model.fileinfo import identify
 from compress.recipe import Recipe, TaskConfig
 from compress.target import Target
 from compress.workflow.arrays import Arrays
@@ -52,6 +53,11 @@ class Answered:
             inputs=(),
             outputs=(),
             layers=(),
+            notes=tuple(
+                f"weights beside it: {name}, sha256 {identify(model.path.parent / name).sha256}"
+                for name in model.beside
+            ),
+            beside=model.beside,
         )
 
 

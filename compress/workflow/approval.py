@@ -300,6 +300,11 @@ def _targets(run: _Run, ship: Mapping[str, str]) -> dict[str, Shipped]:
 
 
 def _shipped(run: _Run, artifact: ArtifactInfo) -> Shipped:
+    if artifact.beside:
+        raise StoreError(
+            f"{run.folder / artifact.file}: keeps its weights in {artifact.beside[0]}; a release holds single files",
+            "ship both files of the run; its manifest.json has their hashes.",
+        )
     data = run.files.get(artifact.file)
     if data is None or digest(data) != artifact.sha256:
         raise StoreError(

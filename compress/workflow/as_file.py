@@ -15,6 +15,7 @@ from compress.hosts.calls import run_outputs
 from compress.hosts.local import LocalHost
 from compress.model import cost
 from compress.model.core import Model
+from compress.model.onnx_beside import DataFile
 from compress.model.onnx_file import OnnxFile
 from compress.runtimes.base import Lowered
 from compress.workflow.plan import Plan
@@ -32,7 +33,7 @@ def ask(model: Model | OnnxFile, inputs: Mapping[str, NDArray[np.generic]], time
     """
     if isinstance(model, Model):
         return model.run(inputs)
-    return _run(model.data, inputs, _BATCH, timeout_s)
+    return _run(model.data, inputs, _BATCH, timeout_s, model.beside)
 
 
 def observe(
@@ -55,17 +56,14 @@ def model_info(model: Model | OnnxFile) -> ModelInfo:
     """Returns the figures that stand in the evidence. Of a file, multiply-adds count where their shapes are known."""
     if isinstance(model, Model):
         return cost.describe(model)
-    from compress.runtimes.onnxruntime.inspect import describe_onnx
+    from compress.runtimes.onnxruntime.inspect import describe_bytes
 
-    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model.data)
-        found = describe_onnx(path)
+    found = describe_bytes(model.data, "model.onnx")
     return ModelInfo(
         digest=model.digest,
         parameters=found.parameters,
         macs=found.macs or 0,
-        bytes=len(model.data),
+        bytes=len(model.data) + sum(item.size_bytes for item in model.beside),
         layers=len(found.layers),
         inputs=tuple(
             f"{item.name}: {item.dtype}[batch{''.join(f', {size}' for size in item.shape)}]"
@@ -87,8 +85,16 @@ def not_possible(model: OnnxFile, plan: Plan) -> tuple[StepInfo, ...]:
     )
 
 
-def _run(data: bytes, inputs: Mapping[str, NDArray[np.generic]], batch: int, timeout_s: float) -> Arrays:
+def _run(
+    data: bytes,
+    inputs: Mapping[str, NDArray[np.generic]],
+    batch: int,
+    timeout_s: float,
+    beside: tuple[DataFile, ...] = (),
+) -> Arrays:
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(data)
+        for item in beside:
+            item.lay(path.parent)
         return run_outputs(LocalHost(), RUNTIME, path, inputs, threads=1, batch=batch, timeout_s=timeout_s)

@@ -22,6 +22,7 @@ from compress.search.ladder import Score, Trial
 from compress.store.cache import digest
 from compress.target import Budgets
 from compress.workflow.build import Built, Models, find_ranges, lower_float, quantize
+from compress.workflow.kept import keep, kept
 from compress.workflow.measure import Arrays, Site, judge_quality, score
 from compress.workflow.passes import step_info, without_test_rows
 from compress.workflow.progress import Progress
@@ -76,31 +77,22 @@ class Attempts:
                 mode="json", include={"calibration", "gate", "evaluate", "measure", "seed", "task", "tasks", "segments"}
             ),
         )
-        kept = self.site.cache.get(step)
-        if kept is not None:
-            lowered: Lowered = from_json(Lowered, kept["lowered"], step)
-            lowered = replace(lowered, data=self.site.cache.require(kept["blobs"]["data"]))
-            steps = tuple(from_json(StepInfo, text, step) for text in kept["steps"])
+        known = kept(self.site.cache, step)
+        if known is not None:
+            lowered, told = known
+            steps = tuple(from_json(StepInfo, text, step) for text in told["steps"])
             self._made[trial] = (self._built(lowered), steps)
             # What went into it was used by this run, too: the same result has the same key.
-            self.site.cache.reused.extend(kept.get("used", ()))
-            given: Score = Score(**kept["score"])
+            self.site.cache.reused.extend(told.get("used", ()))
+            given: Score = Score(**told["score"])
             return given
         started, before = time.monotonic(), {*self.site.cache.made, *self.site.cache.reused}
         built, steps = self.build(trial)
         assert built.lowered is not None
         found = replace(self.judge(built), seconds=time.monotonic() - started)
         used = sorted({*self.site.cache.made, *self.site.cache.reused} - before)
-        self.site.cache.put(
-            step,
-            {
-                "lowered": to_json(replace(built.lowered, data=b"")),
-                "steps": [to_json(item) for item in steps],
-                "score": vars(found),
-                "used": used,
-            },
-            data=built.lowered.data,
-        )
+        texts = [to_json(item) for item in steps]
+        keep(self.site.cache, step, built.lowered, steps=texts, score=vars(found), used=used)
         return found
 
     def build(self, trial: Trial) -> tuple[Built, tuple[StepInfo, ...]]:

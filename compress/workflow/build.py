@@ -12,7 +12,7 @@ import torch
 from compress.calibrate import Method, Ranges, calibrate
 from compress.data.base import Dataset
 from compress.errors import LoweringError
-from compress.evidence import StepInfo, from_json, to_json
+from compress.evidence import StepInfo
 from compress.model.belongings import carry
 from compress.model.core import Model, TensorInfo
 from compress.model.onnx_file import OnnxFile
@@ -26,6 +26,7 @@ from compress.store.cache import Cache, digest, key
 from compress.target import Target
 from compress.workflow import engine
 from compress.workflow.as_file import RUNTIME, not_possible, observe
+from compress.workflow.kept import keep, kept
 from compress.workflow.passes import run_passes, step_info
 from compress.workflow.plan import Plan, runtime, versions
 from compress.workflow.progress import Progress
@@ -153,12 +154,11 @@ def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Prog
     """
     step = key("lower", model=model.digest, runtime=name, versions=versions(name))
     progress.step(f"lowering to {name}, float32")
-    lowered = _restore(cache, step)
-    if lowered is None:
-        lowered = _lower(model, name)
-        lowered = replace(lowered, outcomes=outcomes(lowered, (), {}))
-        _keep(cache, step, lowered)
-    return lowered
+    found = kept(cache, step)
+    if found is not None:
+        return found[0]
+    lowered = _lower(model, name)
+    return keep(cache, step, replace(lowered, outcomes=outcomes(lowered, (), {})))
 
 
 def _lower(model: Model | OnnxFile, name: str) -> Lowered:
@@ -196,16 +196,16 @@ def quantize(
         versions=versions(target.runtime),
     )
     progress.step(f"lowering to {target.runtime}, {scheme.name}")
-    made = _restore(cache, step)
-    if made is None:
-        engine = runtime(target.runtime)
-        for wanted in (scheme, *scheme.used):
-            if wanted.dtype != "float32" and (wanted.dtype, wanted.activations) not in engine.schemes:
-                kind = f"{wanted.dtype}"
-                kind += "" if wanted.activations == "none" else f" with {wanted.activations} activations"
-                raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
-        made = engine.quantize(lowered, scheme, ranges, target)
-        _keep(cache, step, made)
+    found = kept(cache, step)
+    if found is not None:
+        return finish(found[0], target, cache, progress)
+    engine = runtime(target.runtime)
+    for wanted in (scheme, *scheme.used):
+        if wanted.dtype != "float32" and (wanted.dtype, wanted.activations) not in engine.schemes:
+            kind = f"{wanted.dtype}"
+            kind += "" if wanted.activations == "none" else f" with {wanted.activations} activations"
+            raise LoweringError(f"{target.runtime} has no {kind}", "list what it has in the target's own schemes.")
+    made = keep(cache, step, engine.quantize(lowered, scheme, ranges, target))
     return finish(made, target, cache, progress)
 
 
@@ -228,14 +228,13 @@ def finish(lowered: Lowered, target: Target, cache: Cache, progress: Progress) -
         versions=versions(target.runtime),
     )
     progress.step(f"converting to .{target.format}")
-    made = _restore(cache, step)
-    if made is None:
-        engine = runtime(target.runtime)
-        if not isinstance(engine, Finishes):
-            raise LoweringError(f"{target.runtime} has no format {target.format!r}", "leave the key format out.")
-        made = engine.finish(lowered, target)
-        _keep(cache, step, made)
-    return made
+    found = kept(cache, step)
+    if found is not None:
+        return found[0]
+    engine = runtime(target.runtime)
+    if not isinstance(engine, Finishes):
+        raise LoweringError(f"{target.runtime} has no format {target.format!r}", "leave the key format out.")
+    return keep(cache, step, engine.finish(lowered, target))
 
 
 def find_ranges(
@@ -266,9 +265,9 @@ def find_ranges(
         versions=versions("torch" if isinstance(model, Model) else RUNTIME),
     )
     progress.step(f"calibrating on {len(rows)} rows, {method}")
-    kept = cache.get(step)
-    if kept is not None:
-        return Ranges({name: (low, high) for name, (low, high) in kept["values"].items()}, kept["source"])
+    known = cache.get(step)
+    if known is not None:
+        return Ranges({name: (low, high) for name, (low, high) in known["values"].items()}, known["source"])
     batches = dataset.batches_of(rows, settings.batch)
     if isinstance(model, Model):
         ranges = calibrate(model, batches, method)
@@ -316,15 +315,3 @@ def build_target(
         except LoweringError as error:
             built.append(Built(scheme.name, models.compressed, None, "", str(error)))
     return tuple(built)
-
-
-def _keep(cache: Cache, step: str, lowered: Lowered) -> None:
-    cache.put(step, {"lowered": to_json(replace(lowered, data=b""))}, data=lowered.data)
-
-
-def _restore(cache: Cache, step: str) -> Lowered | None:
-    kept = cache.get(step)
-    if kept is None:
-        return None
-    lowered: Lowered = from_json(Lowered, kept["lowered"], step)
-    return replace(lowered, data=cache.require(kept["blobs"]["data"]))

@@ -39,7 +39,8 @@ class ModelFile:
         kind: What its content is: a key of `RUNTIMES_OF`.
         runtime: Which runtime opens it.
         sha256: Of its bytes.
-        size_bytes: Its length.
+        size_bytes: Its length, with that of the files beside it.
+        beside: Other files that hold its weights, as it calls them.
         precision: `int8` where a weight is an integer, else `float`; it decides which kernels count as accelerated.
     """
 
@@ -50,6 +51,7 @@ class ModelFile:
     sha256: str
     size_bytes: int
     precision: Literal["float", "int8"]
+    beside: tuple[str, ...] = ()
 
     def runs_in(self, runtime: str) -> bool:
         """Whether a runtime opens files of its kind."""
@@ -123,7 +125,14 @@ def _open(path: Path) -> ModelFile:
     info = _describe(path, kind)
     integer = any(is_integer_weight(dtype) and share for dtype, share in info.precision.shares.items())
     return ModelFile(
-        path.name, path, kind, runtime, info.identity.sha256, info.identity.size_bytes, "int8" if integer else "float"
+        path.name,
+        path,
+        kind,
+        runtime,
+        info.identity.sha256,
+        info.identity.size_bytes + sum(info.beside.values()),
+        "int8" if integer else "float",
+        tuple(sorted(info.beside)),
     )
 
 

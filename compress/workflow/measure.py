@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from compress.gate import judge
 from compress.hosts import Host, answering_host, open_host
 from compress.hosts.calls import describe, run_outputs
 from compress.model.core import Model
+from compress.model.onnx_beside import DataFile
 from compress.search.choose import choose
 from compress.store.cache import Cache, key
 from compress.target import Target
@@ -48,6 +50,8 @@ from compress.workflow.review import review_candidate
 from compress.workflow.timing import time_files
 
 Arrays = dict[str, NDArray[np.generic]]
+# Where the files that ship lie in a run.
+ARTIFACTS = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def measure_target(
     cache: Cache,
     machine: str,
     progress: Progress,
-    files: dict[str, bytes],
+    files: dict[str, bytes | Path],
     leaks: tuple[Leak, ...] = (),
     gpu: str = "",
 ) -> TargetEvidence:
@@ -122,6 +126,7 @@ def measure_target(
     host = site.clock
     answers: dict[str, Arrays] = {}
     candidates: list[Candidate] = []
+    flips: dict[str, bytes] = {}
     for item in built:
         try:
             if item.lowered is None:
@@ -131,13 +136,14 @@ def measure_target(
             judged = judge_quality(item, built[0], answers, site)
             if built[0].scheme in answers:
                 progress.step(f"{target.name}: reviewing {item.scheme}")
-                judged = replace(judged, reviews=review_candidate(item, built[0], answers, site, files))
+                judged = replace(judged, reviews=review_candidate(item, built[0], answers, site, flips))
             candidates.append(judged)
         except StoreError:
             # A full disk says nothing about the artifact.
             raise
         except CompressError as error:
             candidates.append(Candidate(item.scheme, _artifact(item, site), error=str(error)))
+    files |= flips
     timed: dict[str, BenchResult] = {}
     device: dict[str, Any] = {}
     if host.tells_time:
@@ -181,14 +187,19 @@ def _artifact(item: Built, site: Site, *notes: str) -> ArtifactInfo | None:
     return ArtifactInfo(
         scheme=item.scheme,
         runtime=site.target.runtime,
-        file=f"artifacts/{site.plan.recipe.name}.{site.target.name}.{item.scheme}{item.lowered.suffix}",
+        file=f"{ARTIFACTS}/{site.plan.recipe.name}.{site.target.name}.{item.scheme}{item.lowered.suffix}",
         sha256=item.sha,
-        size_bytes=len(item.lowered.data),
+        size_bytes=item.lowered.size_bytes,
         inputs=item.lowered.inputs,
         outputs=item.lowered.outputs,
         layers=item.lowered.outcomes,
-        notes=(*item.lowered.notes, *(note for note in notes if note)),
+        notes=(*item.lowered.notes, *(note for note in notes if note), *map(_said, item.lowered.beside)),
+        beside=tuple(f"{ARTIFACTS}/{each.name}" for each in item.lowered.beside),
     )
+
+
+def _said(item: DataFile) -> str:
+    return f"its weights lie beside it in {item.name} ({item.size_bytes:,} bytes), which must ship with it"
 
 
 def score(item: Built, site: Site) -> Arrays:

@@ -134,6 +134,8 @@ class TargetMeter:
         lowered = built(lowered, "float32", self.on, self.plan, cache, Silent())
         path, inputs = folder / f"model{lowered.suffix}", folder / "inputs.npz"
         path.write_bytes(lowered.data)
+        for item in lowered.beside:
+            item.lay(folder)
         np.savez(inputs, allow_pickle=False, **self._rows(model))
         return Fighter(path, self.on.threads, inputs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from compress.workflow.build import Built, Models, build_models, build_target, o
 from compress.workflow.certify import places
 from compress.workflow.engine import processor
 from compress.workflow.holdout import Holdout, only_label, take_holdout, take_validation
-from compress.workflow.measure import measure_target
+from compress.workflow.measure import ARTIFACTS, measure_target
 from compress.workflow.meter import meters
 from compress.workflow.plan import PACKAGES, Plan, load_rows, make_plan, versions
 from compress.workflow.progress import Progress
@@ -107,7 +107,7 @@ def run(recipe: Recipe, folder: Path, out: Path, owner: str, where: str, progres
         processor = f"{machine.machine.get('cpu')} {machine.machine.get('features')}"
         measure = meters(plan, opened.dataset, cache, processor, progress)
         models = build_models(opened, plan, holdout.tasks, cache, progress, measure)
-        files: dict[str, bytes] = {}
+        files: dict[str, bytes | Path] = {}
         targets = []
         progress.step("looking for test rows in other splits")
         leaks = known_leaks(models.dataset, cache, versions("torch"))
@@ -166,7 +166,7 @@ def _one_target(
     cache: Cache,
     machine: str,
     progress: Progress,
-    files: dict[str, bytes],
+    files: dict[str, bytes | Path],
     leaks: tuple[Leak, ...],
 ) -> tuple[TargetEvidence, Sequence[Built]]:
     """An error of one target is that target's; the others' results are kept. `validation` rows are searched with."""
@@ -211,15 +211,16 @@ def _errors(targets: Sequence[TargetEvidence]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes]:
-    lowered = {item.scheme: item.lowered for item in built if item.lowered is not None}
-    files = {}
+def _files(evidence: TargetEvidence, built: Sequence[Built]) -> dict[str, bytes | Path]:
+    made = {item.scheme: item.lowered for item in built if item.lowered is not None}
+    files: dict[str, bytes | Path] = {}
     for candidate in evidence.candidates:
         if candidate.artifact is not None:
-            made = lowered[candidate.scheme]
-            files[candidate.artifact.file] = made.data
-            stem = candidate.artifact.file.removesuffix(made.suffix)
-            files |= {stem + suffix: text.encode() for suffix, text in made.beside}
+            lowered = made[candidate.scheme]
+            files[candidate.artifact.file] = lowered.data
+            files |= {f"{ARTIFACTS}/{item.name}": item.path for item in lowered.beside}
+            stem = candidate.artifact.file.removesuffix(lowered.suffix)
+            files |= {stem + suffix: text.encode() for suffix, text in lowered.texts}
     return files
 
 
@@ -229,7 +230,7 @@ def _shipped(target: TargetEvidence) -> str | None:
 
 
 def _manifest(
-    plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str, files: Mapping[str, bytes]
+    plan: Plan, models: Models, evidence: Evidence, status: GateStatus, run_key: str, files: Collection[str]
 ) -> dict[str, object]:
     ships = {target.target: _shipped(target) for target in evidence.targets}
     operators = {name: str(Path(file).with_suffix(OPERATORS_SUFFIX)) for name, file in ships.items() if file}

@@ -96,6 +96,11 @@ def packages(runtime: str) -> tuple[str, ...]:
 
 
 def _save(baselines: Baselines, name: str, source: Path, item: Shipped) -> Saved:
+    if item.file.beside:
+        raise StoreError(
+            f"{item.file.path}: keeps its weights in {item.file.beside[0]}; a baseline keeps single files",
+            "compare the two files directly: edge-compress bench.",
+        )
     host = timing_host(item.target)
     machine = environment_at(host, item.file.runtime, packages(item.file.runtime))
     subject = Subject(item.file.path, item.file.runtime, item.file.precision, item.target.threads, BATCH)

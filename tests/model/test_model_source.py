@@ -143,3 +143,13 @@ def test_a_file_that_stays_a_file_may_not_read_outside_its_folder(tmp_path, onnx
     (tmp_path / "w.data").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeFileError, match="link"):
         load(tmp_path, [x], source="model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"), [("m.tflite", b"\x1c\0\0\0TFL3", "tflite"), ("m.pte", b"\x1c\0\0\0ET12", "pte")]
+)
+def test_a_file_of_a_runtime_is_measured_not_compressed(tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content + bytes(64))
+    with pytest.raises(ModelError, match=rf"is a file for a runtime \({kind}\)") as caught:
+        load_model(ModelConfig(source=name), [], tmp_path)
+    assert "evaluate" in caught.value.hint

@@ -240,6 +240,18 @@ def test_half_weights_that_are_widened(tmp_path: Path) -> None:
     assert "float16 weights widened by 1 Cast; arithmetic is float32" in info.notes
 
 
+def test_stored_integers_and_the_scales_that_widen_them(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["w"], ["w.float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["w.float", "s"], ["w.scaled"]),
+        helper.make_node("MatMul", ["x", "w.scaled"], ["y"]),
+    ]
+    info = described(model(nodes, [constant("w", 8, 4, dtype=np.int8), constant("s", 1, 4)], ["n", 8]), tmp_path)
+    assert (info.parameters, info.precision.summary) == (32, "int8 (weight only)")
+    assert [(row.operator, row.weight, row.macs) for row in info.layers] == [("MatMul", (8, 4), 32)]
+    assert "already quantized: integer weights, widened by 1 Cast and Mul as the file is opened" in info.notes
+
+
 def test_half_of_the_weights_quantized_is_mixed(tmp_path: Path) -> None:
     nodes = [
         dequantize("w"),

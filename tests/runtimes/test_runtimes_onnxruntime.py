@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -12,9 +15,12 @@ from torch.nn import functional as F
 from compress.calibrate import calibrate
 from compress.errors import LoweringError
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.onnxruntime.edit import name_outside, share_transposed
+from compress.runtimes.onnxruntime import export
+from compress.runtimes.onnxruntime.edit import name_outside
 
-STATIC, DYNAMIC, FLOAT16 = (BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16"))
+STATIC, DYNAMIC, FLOAT16, INT4 = (
+    BUILTIN_SCHEMES[name] for name in ("int8-static", "int8-dynamic", "float16", "int4-weights")
+)
 
 
 def lowered(module, arrays, outputs=()):
@@ -55,17 +61,6 @@ def test_a_file_is_a_valid_model_of_a_fixed_opset(workshop, scheme):
     assert [item.name for item in proto.graph.input] == ["image"]
     assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
-
-
-def test_a_model_that_one_file_cannot_hold_is_told(monkeypatch):
-    from compress.runtimes.onnxruntime import export
-
-    monkeypatch.setattr(export, "MAX_BYTES", 1000)
-    with pytest.raises(
-        LoweringError, match=r"its weights are 1,\d{3} bytes; one .onnx file holds at most 1,000"
-    ) as caught:
-        lowered(built(lambda: nn.Linear(16, 20)), {"input": np.zeros((2, 16), np.float32)})
-    assert "prune" in caught.value.hint
 
 
 class Named(nn.Module):
@@ -211,30 +206,29 @@ def test_a_product_with_factors_stays_float(scheme):
         quantized(file, scheme.model_copy(update={"name": "mine", "include": ("w",)}), calibrate(model, [rows]))
 
 
-def gemms(count):
-    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
-    nodes = [onnx.helper.make_node("Gemm", ["x", "w"], [f"y{n}"], name=f"gemm{n}", transB=1) for n in range(count)]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "main",
-        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
-        [onnx.helper.make_tensor_value_info(f"y{n}", TensorProto.FLOAT, [2, 3]) for n in range(count)],
-        [numpy_helper.from_array(weight, "w")],
+class Tied(nn.Module):
+    """One matrix that is looked up in, multiplied by twice, and multiplied by the other way round."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(24, 24)
+
+    def forward(self, ids):
+        found = self.table(ids)
+        return nn.functional.linear(nn.functional.linear(found, self.table.weight), self.table.weight) + (
+            torch.matmul(found, self.table.weight)
+        )
+
+
+@pytest.mark.parametrize("scheme", [DYNAMIC, INT4], ids=["dynamic", "int4"])
+def test_a_matrix_that_is_read_in_several_ways_is_right_in_each(scheme):
+    rows = {"ids": np.arange(24).reshape(4, 6)}
+    model, file = lowered(built(Tied), rows)
+    made = quantized(file, scheme)
+    assert [item.precision for item in made.outcomes].count(scheme.dtype) == 3
+    assert sqnr_db(model.run(rows)["output"], answers("onnxruntime", made.data, rows)["output"]) > (
+        35 if scheme is DYNAMIC else 15
     )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_shared_weight_is_transposed_once(count):
-    proto = gemms(count)
-    rows = {"x": normal(4)(np.random.default_rng(0), 2)}
-    before = answers("onnxruntime", proto.SerializeToString(), rows)
-    share_transposed(proto)
-    after = answers("onnxruntime", proto.SerializeToString(), rows)
-    for name, array in before.items():
-        np.testing.assert_allclose(after[name], array, rtol=1e-6)
-    assert len(proto.graph.initializer) == 1
-    assert [item.i for node in proto.graph.node for item in node.attribute] == [1 if count == 1 else 0] * count
 
 
 def test_small_and_large_weights_stay_float_with_the_reason():
@@ -314,3 +308,33 @@ def test_an_operator_without_a_form_in_onnx_is_told():
 def test_lowering_prints_nothing(capfd):
     lowered(nn.Linear(3, 2).eval(), {"input": np.zeros((2, 3), np.float32)})
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_with_more_weights_than_a_file_holds_is_written_with_them_beside_it(monkeypatch, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 8)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.first(x)))
+
+    monkeypatch.setattr(export, "MAX_BYTES", 10_000)
+    rows = {"x": normal(64)(np.random.default_rng(0), 9)}
+    model, file = lowered(built(Net), rows)
+    made = quantized(file, DYNAMIC)
+    for number, (given, least_db) in enumerate(((file, 100), (made, 30))):
+        (data,) = given.beside
+        assert data.size_bytes >= 64 * 64
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(given.data)
+        data.lay(folder)
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        (name,) = given.outputs
+        assert sqnr_db(model.run(rows)[name], session.run([name], rows)[0]) > least_db
+    # What is temporary goes with the file.
+    place = data.path
+    del given, data, made, session
+    gc.collect()
+    assert not place.exists()

@@ -62,7 +62,7 @@ def test_a_file_answers_like_the_graph(workshop, tmp_path, name, scheme, target)
 
 
 def test_what_a_build_must_have_lies_beside_it(workshop):
-    ((ending, text),) = finished(workshop, "conv", "int8-static").beside
+    ((ending, text),) = finished(workshop, "conv", "int8-static").texts
     assert ending == ".required_operators.config"
     lines = dict(line.rsplit(";", 1) for line in text.splitlines())
     assert "QLinearConv" in lines["com.microsoft;1"].split(",")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,7 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from tiny_project import FEATURES
 
-from compress.errors import ModelError, RecipeError
+from compress.errors import ModelError, RecipeError, StoreError
+from compress.model import onnx_file
+from compress.runtimes.onnxruntime import draft
+from compress.store.outdir import OutputFolder
+from compress.workflow.approval import approve
 
 
 def write(folder, *, opset=17, external=False, outputs=("logit",)):
@@ -97,6 +103,45 @@ def test_external_data_is_inside_what_ships(project):
     (project.folder / "model.data").unlink()
     (first,) = project.evidence().targets[0].candidates
     onnxruntime.InferenceSession((project.out / first.artifact.file).read_bytes())
+
+
+@pytest.mark.usefixtures("canned_latency")
+def test_long_weights_ship_beside_the_file_whole_and_named_in_the_manifest(project, monkeypatch):
+    monkeypatch.setattr(onnx_file, "INSIDE_BYTES", 16)
+    monkeypatch.setattr(onnx_file, "_SMALL_BYTES", 16)
+    monkeypatch.setattr(draft, "SMALL_BYTES", 16)
+    write(project.folder, external=True)
+    as_file(project, schemes=["float32", "int8-dynamic", "int8-static", "float16"])
+    first = project.run()
+    plain, dynamic, static, half = project.evidence().targets[0].candidates
+    assert "weights lie beside it" in static.error
+    listed = {entry["path"]: entry for entry in project.manifest()["files"]}
+    for candidate in (plain, dynamic, half):
+        artifact = candidate.artifact
+        assert not candidate.error
+        (name,) = artifact.beside
+        data = (project.out / name).read_bytes()
+        assert listed[name]["sha256"] == hashlib.sha256(data).hexdigest() == name.split("/")[1].removesuffix(".weights")
+        assert artifact.size_bytes == len((project.out / artifact.file).read_bytes()) + len(data)
+        assert any(name.split("/")[1] in note for note in artifact.notes)
+    assert plain.parity[0].max_abs == 0
+    assert dynamic.parity[0].sqnr_db > 25
+    # Every step is reused, the weights beside the files of the cache among them.
+    again = project.run()
+    assert (again.made, again.folder) == (0, first.folder)
+    with pytest.raises(StoreError, match="a release holds single files"):
+        approve(project.out, "Ada Byron <ada@bank.example>", override="to see", ship={"onnxruntime-cpu": "float32"})
+    # What ships needs nothing of the folder that it came from.
+    rows = np.random.default_rng(0).normal(size=(7, len(FEATURES))).astype(np.float32)
+    (project.folder / "model.data").unlink()
+    inside = onnxruntime.InferenceSession(write(project.folder))
+    wanted = inside.run(None, {"features": rows, "orphan": rows[:, :1]})[0]
+    session = onnxruntime.InferenceSession((project.out / plain.artifact.file).resolve())
+    np.testing.assert_array_equal(session.run(None, {"features": rows})[0], wanted)
+    # A damaged one is not taken for the result.
+    weights = (project.out / plain.artifact.beside[0]).resolve()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert OutputFolder(project.out, "").current_manifest() is None
 
 
 @pytest.mark.usefixtures("canned_latency")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import ModelError
+from compress.model.onnx_beside import text
 from compress.model.onnx_import.graph import Block, Graph, Input, Node
 from compress.model.onnx_import.order import ordered
-from compress.model.onnx_import.proto import EXPORT_AGAIN, STANDARD_DOMAINS, opset_of, text
+from compress.model.onnx_import.proto import EXPORT_AGAIN, STANDARD_DOMAINS, opset_of
 from compress.registry import require
 
 # Functions that call functions multiply: a small file can ask for any number of nodes.

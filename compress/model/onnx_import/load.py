@@ -19,7 +19,7 @@ from compress.model.onnx_import.graph import Graph
 from compress.model.onnx_import.module import OnnxModule
 from compress.model.onnx_import.names import name_weights
 from compress.model.onnx_import.proto import read_model
-from compress.model.onnx_import.quantized import describe_quantized
+from compress.model.onnx_import.quantized import refuse_quantized
 from compress.model.onnx_import.rows import OPEN, check_rows
 from compress.model.onnx_import.signature import MAX_FIXED_BATCH, input_infos, with_outputs
 from compress.model.onnx_import.summary import fixed_batch
@@ -78,12 +78,7 @@ def read_module(path: Path, outputs: tuple[str, ...] = (), sizes: Mapping[str, t
     where = str(path)
     whole = build(read_model(path), path)
     graph, names = with_outputs(whole, outputs, where)
-    quantized = describe_quantized(graph)
-    if quantized:
-        raise ModelError(
-            f"{where}: it is already quantized ({quantized})",
-            "measure it as it is (evaluate, bench), or start from the float model that it was made from.",
-        )
+    refuse_quantized(graph, where)
     missing = unsupported(graph)
     if missing:
         raise UnsupportedOperatorsError(where, missing)

@@ -7,6 +7,7 @@ from typing import Any
 
 from compress.errors import ModelError
 from compress.model.fileinfo import read_bounded
+from compress.model.onnx_beside import text
 from compress.registry import require
 
 MIN_OPSET = 11
@@ -38,11 +39,6 @@ def read_model(path: Path) -> Any:
 def opset_of(model: Any) -> int:
     """Returns the version of the standard operators that a model asks for; 0 where it asks for none."""
     return max((int(item.version) for item in model.opset_import if text(item.domain) in STANDARD_DOMAINS), default=0)
-
-
-def text(name: str | bytes) -> str:
-    """Returns a name as text; protobuf gives bytes where a file's string is no UTF-8."""
-    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
 
 
 def _check_opset(model: Any, path: Path) -> None:

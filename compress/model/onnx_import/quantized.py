@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from compress.errors import ModelError
 from compress.model.onnx_import.graph import Graph, walk
 from compress.model.onnx_import.tensors import NARROW
 
@@ -23,6 +24,20 @@ _FORWARDING = frozenset(
     {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Sub", "Gather", "Slice", "Concat"}
 )
 _FLOATS = frozenset({1, 10, 11, 16})
+
+
+def refuse_quantized(graph: Graph, where: str) -> None:
+    """Refuses a model that is quantized already.
+
+    Raises:
+        ModelError: If it is.
+    """
+    quantized = describe_quantized(graph)
+    if quantized:
+        raise ModelError(
+            f"{where}: it is already quantized ({quantized})",
+            "measure it as it is (evaluate, bench), or start from the float model that it was made from.",
+        )
 
 
 def describe_quantized(graph: Graph) -> str:

@@ -6,15 +6,16 @@ Source: onnx.proto (message TensorProto), ExternalData.md.
 from __future__ import annotations
 
 import math
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress.errors import ModelError, UnsafeFileError
-from compress.model.onnx_import.proto import EXPORT_AGAIN, text
+from compress.errors import ModelError
+from compress.model.onnx_beside import EXTERNAL, Neighbours
+from compress.model.onnx_import.proto import EXPORT_AGAIN
 from compress.registry import require
 
 MAX_RANK = 64
@@ -38,7 +39,6 @@ DTYPES: dict[int, torch.dtype] = {
 }
 # uint4, int4, uint2, int2 and the 8- and 4-bit floats: what only quantized weights are stored in.
 NARROW = frozenset({2, 3, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26})
-_EXTERNAL = 1
 # The field of TensorProto that holds a type's values when they are not raw bytes; int32_data takes the rest.
 _FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
 
@@ -52,7 +52,7 @@ class TensorReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files: dict[str, Path] = {}
+        self._neighbours = Neighbours(path)
         self._read: dict[int, tuple[Any, torch.Tensor]] = {}
         self._claimed = 0
 
@@ -77,7 +77,7 @@ class TensorReader:
         if len(shape) > MAX_RANK or min(shape, default=0) < 0:
             raise ModelError(f"{where} has an impossible shape ({len(shape)} dimensions)", EXPORT_AGAIN)
         needed = math.prod(shape) * dtype.itemsize
-        if proto.data_location == _EXTERNAL:
+        if proto.data_location == EXTERNAL:
             return _from_bytes(self._external(proto, needed, where), dtype, shape)
         if proto.HasField("raw_data"):
             if len(proto.raw_data) != needed:
@@ -89,32 +89,17 @@ class TensorReader:
         return from_array(require("onnx.numpy_helper").to_array(proto))
 
     def _external(self, proto: Any, needed: int, where: str) -> bytes:
-        entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
-        location = entries.get("location", "")
-        file = self._files.get(location) or _external_file(self._path, location, where)
-        self._files[location] = file
+        span = self._neighbours.find(proto, needed, where)
+        self._claimed += needed
+        if self._claimed > MAX_EXTERNAL_BYTES:
+            raise ModelError(f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN)
         try:
-            size = file.stat().st_size
-            offset = int(entries.get("offset") or 0)
-            length = int(entries.get("length") or needed)
-            if offset < 0 or length != needed or offset + length > size:
-                raise ModelError(
-                    f"{where} needs {needed} bytes; {location[:200]!r} has {size}, {length} from {offset} on for it",
-                    "copy the model and its data file again, both from one export.",
-                )
-            self._claimed += needed
-            if self._claimed > MAX_EXTERNAL_BYTES:
-                raise ModelError(
-                    f"{self._path}: its constants claim more than {MAX_EXTERNAL_BYTES} bytes", EXPORT_AGAIN
-                )
-            with file.open("rb") as opened:
-                opened.seek(offset)
-                return opened.read(length)
-        except ValueError as error:
-            raise ModelError(f"{where}: its place in {location[:200]!r} is no number", EXPORT_AGAIN) from error
+            with span.file.open("rb") as opened:
+                opened.seek(span.offset)
+                return opened.read(span.length)
         except OSError as error:
             raise ModelError(
-                f"{where}: {location[:200]!r} cannot be read ({error.strerror})", "check the file."
+                f"{where}: {span.location[:200]!r} cannot be read ({error.strerror})", "check the file."
             ) from error
 
 
@@ -132,29 +117,6 @@ def _from_bytes(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> torc
         # A byte other than 0 and 1 in a bool makes undefined behaviour of every reader.
         return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(shape) != 0
     return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
-
-
-def _external_file(path: Path, location: str, where: str) -> Path:
-    relative = PurePosixPath(location)
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\\" in location or "\0" in location:
-        raise UnsafeFileError(
-            f"{where}: its data lies in {location[:200]!r}, outside the model's folder",
-            "save the model with its data file beside it, named without a folder.",
-        )
-    place = path.parent
-    for part in relative.parts:
-        place = place / part
-        if place.is_symlink():
-            raise UnsafeFileError(
-                f"{where}: its data lies in {location[:200]!r}, which passes through a link",
-                "put the data file itself beside the model.",
-            )
-    if not place.is_file():
-        raise ModelError(
-            f"{where}: its data file {location[:200]!r} is missing",
-            "copy the data file beside the model, under that name.",
-        )
-    return place
 
 
 def _mismatch(where: str, shape: tuple[int, ...], needed: int, held: int, unit: str) -> ModelError:

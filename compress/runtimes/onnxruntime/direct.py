@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.calibrate import Method, Ranges
-from compress.errors import DataError
+from compress.errors import DataError, LoweringError
 from compress.model.layers import MULTIPLYING, Layer
 from compress.model.onnx_file import OnnxFile
 from compress.registry import require
@@ -54,6 +54,7 @@ def take(model: OnnxFile) -> Lowered:
         placed=tuple(placed),
         missing=tuple(missing),
         notes=(f"the file as it came: {model.reason}",),
+        beside=model.beside,
     )
 
 
@@ -68,6 +69,7 @@ def watched(lowered: Lowered, *, whole: bool = False) -> tuple[bytes, tuple[str,
     Returns:
         The copy, and the names of the values that it tells of.
     """
+    refuse_ranges(lowered)
     onnx = require("onnx", why="ONNX Runtime targets")
     helper, types = onnx.helper, onnx.TensorProto
     proto = onnx.ModelProto.FromString(lowered.data)
@@ -97,6 +99,20 @@ def watched(lowered: Lowered, *, whole: bool = False) -> tuple[bytes, tuple[str,
             graph.node.append(helper.make_node("Expand", [found, f"{prefix}rows"], [told], name=told))
             graph.output.append(helper.make_tensor_value_info(told, types.FLOAT, ["rows"]))
     return proto.SerializeToString(), names
+
+
+def refuse_ranges(lowered: Lowered) -> None:
+    """Refuses what needs the weights in memory.
+
+    Raises:
+        LoweringError: If the file's weights lie beside it.
+    """
+    if lowered.beside:
+        raise LoweringError(
+            "static int8 is not made of a file whose weights lie beside it: ONNX Runtime's quantizer holds every "
+            "weight in memory, several times",
+            "use int8-dynamic, int8-weights, int4-weights, int4-dynamic or float16.",
+        )
 
 
 def ranges_from(told: Iterable[Mapping[str, NDArray[np.generic]]], names: tuple[str, ...], method: Method) -> Ranges:

@@ -25,31 +25,6 @@ def name_outside(proto: Any, inputs: Iterable[str], outputs: Iterable[str]) -> N
     _rename(graph, outside | inner)
 
 
-def share_transposed(proto: Any) -> None:
-    """Transposes a weight that several `Gemm(transB=1)` read once, for all of them.
-
-    ONNX Runtime's dynamic quantizer turns each of these nodes into a `MatMul` and transposes its weight in place, so
-    that a second reader gets it transposed twice, and a third kind of reader (a look-up) the wrong way round.
-    """
-    from onnx import numpy_helper
-
-    graph = proto.graph
-    readers = _readers(graph)
-    known = {*_values(graph)}
-    for initializer in list(graph.initializer):
-        reading = readers.get(initializer.name, [])
-        flipped = [node for node in reading if _transposes(node, initializer.name)]
-        if not flipped or len(reading) == 1:
-            continue
-        name = _unused(initializer.name, known)
-        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(initializer).T.copy(), name))
-        for node in flipped:
-            node.input[1] = name
-            next(item for item in node.attribute if item.name == "transB").i = 0
-        if len(flipped) == len(reading):
-            graph.initializer.remove(initializer)
-
-
 def separate_weights(proto: Any, quantized: Iterable[str]) -> None:
     """Gives the nodes that stay float a copy of each weight that they share with a node that is to be quantized.
 
@@ -164,9 +139,20 @@ def drop_unread(graph: Any) -> None:
         needed.update(node.input)
         for inner in _inside(node):
             needed |= _read(inner)
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in needed:
-            del graph.initializer[index]
+    unread = {item.name for item in graph.initializer if item.name not in needed}
+    # Old files list constants among the inputs, too.
+    for values in (graph.initializer, graph.input):
+        for index in reversed(range(len(values))):
+            if values[index].name in unread:
+                del values[index]
+
+
+def put_instead(graph: Any, node: Any, nodes: Iterable[Any]) -> None:
+    """Puts nodes where another one stands."""
+    at = next(index for index, item in enumerate(graph.node) if item is node or item.name == node.name)
+    del graph.node[at]
+    for offset, new in enumerate(nodes):
+        graph.node.insert(at + offset, new)
 
 
 def _read(graph: Any) -> set[str]:
@@ -184,13 +170,6 @@ def serialized(proto: Any) -> bytes:
     proto.producer_name, proto.producer_version = "", ""
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
-
-
-def _transposes(node: Any, weight: str) -> bool:
-    given = {item.name: item for item in node.attribute}
-    return (
-        node.op_type == "Gemm" and list(node.input).index(weight) == 1 and "transB" in given and given["transB"].i == 1
-    )
 
 
 def _readers(graph: Any) -> dict[str, list[Any]]:

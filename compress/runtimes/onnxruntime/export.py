@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from compress.errors import LoweringError
+from compress.errors import LoweringError, StoreError
 from compress.model.core import Model
 from compress.model.layers import Layer, held_names, layers
+from compress.model.onnx_beside import DataFile, Scratch, name_files
 from compress.registry import require
 from compress.runtimes.base import Lowered, Placed, cause_of
 from compress.runtimes.onnxruntime.attention import translations
@@ -57,13 +58,7 @@ def export(model: Model) -> Lowered:
             "replace that operator in the model, or leave this target out.",
         ) from error
     assert program is not None
-    proto = program.model_proto
-    held = sum(len(item.raw_data) for item in proto.graph.initializer)
-    if held > MAX_BYTES:
-        raise LoweringError(
-            f"ONNX export failed: its weights are {held:,} bytes; one .onnx file holds at most {MAX_BYTES:,}",
-            "make the model smaller first ([[passes]], prune): files with external data are read, not written.",
-        )
+    proto, beside = _written(program)
     name_outside(proto, inputs, outputs)
     placed, missing = _place(model, proto)
     _anonymise(proto)
@@ -75,7 +70,29 @@ def export(model: Model) -> Lowered:
         placed=placed,
         missing=missing,
         joined=find_joined(model, proto.graph, placed),
+        beside=beside,
     )
+
+
+def _written(program: torch.onnx.ONNXProgram) -> tuple[Any, tuple[DataFile, ...]]:
+    """The file; with its weights in another one where they are more than a file can hold."""
+    values = program.model.graph.initializers.values()
+    held = sum(value.const_value.nbytes for value in values if value.const_value is not None)
+    if held <= MAX_BYTES:
+        return program.model_proto, ()
+    import onnx
+
+    folder = Scratch()
+    path = folder.path / "model.onnx"
+    try:
+        program.save(path, external_data=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent}: {held:,} bytes of weights cannot be written there: {error.strerror or error}",
+            "let TMPDIR point to a disk with room for the model.",
+        ) from error
+    proto = onnx.load(path, load_external_data=False)
+    return proto, name_files(proto.graph, path, folder)
 
 
 def _place(model: Model, proto: Any) -> tuple[tuple[Placed, ...], tuple[tuple[Layer, str], ...]]:

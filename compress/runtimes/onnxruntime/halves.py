@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from compress.errors import LoweringError
 from compress.recipe import QuantScheme
 from compress.runtimes.base import Lowered, chosen, nothing, outcomes
 
@@ -33,6 +34,10 @@ def compute_halves(lowered: Lowered, scheme: QuantScheme) -> Lowered:
     """
     import onnx
 
+    if lowered.beside:
+        raise LoweringError(
+            "halves are not computed in a file whose weights lie beside it", "leave float16 out on this target."
+        )
     parts, reasons = chosen(lowered, scheme, lambda item, use: "")
     proto = onnx.load_from_string(lowered.data)
     typed = onnx.shape_inference.infer_shapes(proto)

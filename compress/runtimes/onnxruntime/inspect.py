@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.errors import ModelError
 from compress.model.fileinfo import FileInfo, Identity, by_count, precision_of, read_bounded
+from compress.model.onnx_beside import text
 from compress.registry import require
 from compress.runtimes.onnxruntime.inspect_graph import Walk
 from compress.runtimes.onnxruntime.inspect_operators import DEQUANTIZED, SCHEMES
@@ -20,7 +22,7 @@ from compress.runtimes.onnxruntime.inspect_shapes import (
     one_row,
     real_inputs,
 )
-from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weights, graphs_of, text
+from compress.runtimes.onnxruntime.inspect_tensors import Constants, drop_weights, graphs_of
 
 MAX_NODES = 1_000_000
 EXPORT_AGAIN = "export or copy the model again; the file is damaged, or no ONNX model."
@@ -41,12 +43,26 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
         ModelError: If it cannot be parsed, or a constant claims bytes that are not there.
         MissingPackageError: If onnx is not installed.
     """
+    return _described(*read_bounded(path), path, run)
+
+
+def describe_bytes(data: bytes, name: str, run: Native = native) -> FileInfo:
+    """Describes an ONNX model that was read before; what it keeps in other files is not looked for.
+
+    Raises:
+        ModelError: If it cannot be parsed.
+        MissingPackageError: If onnx is not installed.
+    """
+    return _described(data, Identity(name, len(data), hashlib.sha256(data).hexdigest()), None, run)
+
+
+def _described(data: bytes, identity: Identity, path: Path | None, run: Native) -> FileInfo:
     onnx = require("onnx", why="reading .onnx files")
     decode_error = require("google.protobuf.message").DecodeError
-    data, identity = read_bounded(path)
+    where = path or identity.name
     try:
         model = onnx.ModelProto.FromString(data)
-        _check_form(model, path)
+        _check_form(model, where)
         beside = without_weights(model, path)
         model, functions = _inlined(model, run)
         order = (_UNORDERED,) if sort_nodes(model.graph) else ()
@@ -54,16 +70,17 @@ def describe_onnx(path: Path, run: Native = native) -> FileInfo:
         info = describe_graph(model, None if model.functions else one_row(model, run), identity)
     except (*GARBAGE, decode_error) as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
-        raise ModelError(f"{path}: it cannot be read: {what}", EXPORT_AGAIN) from error
-    return replace(info, notes=(*info.notes, *order, *functions, *beside))
+        raise ModelError(f"{where}: it cannot be read: {what}", EXPORT_AGAIN) from error
+    said = (f"external data: {name} ({size} bytes)" for name, size in sorted(beside.items()))
+    return replace(info, notes=(*info.notes, *order, *functions, *said), beside=beside)
 
 
-def _check_form(model: Any, path: Path) -> None:
+def _check_form(model: Any, where: Path | str) -> None:
     if not model.ir_version or not (model.graph.node or model.graph.output):
-        raise ModelError(f"{path}: it holds no ONNX graph", EXPORT_AGAIN)
+        raise ModelError(f"{where}: it holds no ONNX graph", EXPORT_AGAIN)
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     if sum(_count_nodes(nodes) for nodes in bodies) > MAX_NODES:
-        raise ModelError(f"{path}: it has more than {MAX_NODES} operators", "split the model.")
+        raise ModelError(f"{where}: it has more than {MAX_NODES} operators", "split the model.")
 
 
 def _count_nodes(nodes: Any) -> int:
@@ -71,20 +88,20 @@ def _count_nodes(nodes: Any) -> int:
     return len(nodes) + sum(_count_nodes(graph.node) for graph in inside)
 
 
-def without_weights(model: Any, path: Path) -> tuple[str, ...]:
-    """Checks every constant, then takes out the content of the large ones. Returns the notes on external data.
+def without_weights(model: Any, path: Path | None) -> dict[str, int]:
+    """Checks every constant, then takes out the content of the large ones. Returns the files of external data.
 
     Raises:
         UnsafeFileError: If external data leaves the model's folder or passes through a link.
         ModelError: If a constant claims bytes that are not there.
     """
-    constants = Constants(path)
-    constants.check(model.graph.node, model.graph)
-    drop_weights(model.graph.node, model.graph)
-    for function in model.functions:
-        constants.check(function.node)
-        drop_weights(function.node)
-    return tuple(f"external data: {name} ({size} bytes)" for name, size in sorted(constants.external.items()))
+    constants = Constants(path) if path is not None else None
+    bodies = [(model.graph.node, model.graph), *((function.node, None) for function in model.functions)]
+    for nodes, graph in bodies:
+        if constants is not None:
+            constants.check(nodes, graph)
+        drop_weights(nodes, graph)
+    return constants.external if constants is not None else {}
 
 
 def _inlined(model: Any, run: Native) -> tuple[Any, tuple[str, ...]]:
@@ -146,6 +163,10 @@ def _notes(model: Any, inferred: Any | None, walk: Walk) -> tuple[str, ...]:
         notes.append(f"already quantized: {', '.join(integer)}")
     if walk.quantized_weights:
         notes.append(f"{walk.quantized_weights} QuantizeLinear on weights: they are quantized when the file is opened")
+    if walk.scaled:
+        notes.append(
+            f"already quantized: integer weights, widened by {walk.scaled} Cast and Mul when the file is opened"
+        )
     if walk.widened:
         notes.append(f"float16 weights widened by {walk.widened} Cast; arithmetic is float32")
     if walk.tree_nodes:

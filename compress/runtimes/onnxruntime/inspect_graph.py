@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.model.fileinfo import NO_PARAMETERS, LayerRow, StoredTensor, is_integer_weight
+from compress.model.onnx_beside import dtype_name, text
 from compress.runtimes.onnxruntime.inspect_operators import (
     BIASES,
     DEQUANTIZED,
@@ -18,7 +19,7 @@ from compress.runtimes.onnxruntime.inspect_operators import (
     multiplies,
 )
 from compress.runtimes.onnxruntime.inspect_shapes import Shapes, shapes_of
-from compress.runtimes.onnxruntime.inspect_tensors import constants_of, dtype_name, graphs_of, text
+from compress.runtimes.onnxruntime.inspect_tensors import constants_of, graphs_of
 
 _HALVES = ("float16", "bfloat16")
 
@@ -58,6 +59,7 @@ class Walk:
     quantized_activations: int = 0
     quantized_weights: int = 0
     widened: int = 0
+    scaled: int = 0
     subgraphs: int = 0
     tree_nodes: int = 0
 
@@ -98,6 +100,10 @@ class Walk:
             self._forwarded(node, kind, reads[0])
             held[text(node.output[0])] = reads[0]
             return
+        stored = self._scaled(kind, reads)
+        if stored is not None:
+            held[text(node.output[0])] = stored
+            return
         self.quantized_activations += kind == "QuantizeLinear"
         if kind.startswith("TreeEnsemble"):
             self.tree_nodes += sum(len(item.ints) for item in node.attribute if item.name == "nodes_featureids")
@@ -111,6 +117,18 @@ class Walk:
             name = text(node.name) or text(next(iter(node.output), ""))
             shape = weight.tensor.shape if weight is not None else ()
             self.layers.append(LayerRow(name, kind, shape, _count(reads), macs))
+
+    def _scaled(self, kind: str, reads: list[Constant | None]) -> Constant | None:
+        """The weight that a product makes of stored integers and their scales, None of any other node."""
+        if kind != "Mul" or len(reads) != 2 or reads[0] is None or reads[1] is None:
+            return None
+        for weight, scale in ((reads[0], reads[1]), (reads[1], reads[0])):
+            if weight.is_weight and is_integer_weight(weight.tensor.dtype):
+                scale.is_scale = True
+                self.scaled += 1
+                self.schemes[DEQUANTIZED] += weight.tensor.elements
+                return weight
+        return None
 
     def _forwarded(self, node: Any, kind: str, constant: Constant) -> None:
         if kind == "DequantizeLinear":

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.model.fileinfo import Value
-from compress.runtimes.onnxruntime.inspect_tensors import MAX_RANK, dtype_name, graphs_of, shape_of, text
+from compress.model.onnx_beside import dtype_name, text
+from compress.runtimes.onnxruntime.inspect_tensors import MAX_RANK, graphs_of, shape_of
 
 Shape = tuple[int | None, ...]
 Shapes = Mapping[str, Shape]

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from compress.errors import ModelError, UnsafeFileError
+from compress.errors import ModelError
 from compress.model.fileinfo import StoredTensor, bits_of
+from compress.model.onnx_beside import DTYPES, EXTERNAL, Neighbours, byte_length, dtype_name, text
 
 MAX_RANK = 64
 # Small constants are what shapes are computed from; the rest is weights.
 _KEPT_ELEMENTS = 64
 _EXPORT_AGAIN = "export or copy the model again; the file is damaged."
-_EXTERNAL = 1
-# In the order of onnx.TensorProto.DataType, from 1 on.
-_DTYPES = (
-    *("float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16"),
-    *("float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn"),
-    *("float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1", "float8e8m0"),
-    *("uint2", "int2"),
-)
 _CONTENTS = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
-
-
-def text(name: str | bytes) -> str:
-    """Returns a name as text; protobuf gives bytes where a file's string is no UTF-8."""
-    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-
-
-def dtype_name(number: int) -> str:
-    """Returns the name of an `onnx.TensorProto.DataType`, `type 99` for one that is not known."""
-    return _DTYPES[number - 1] if 1 <= number <= len(_DTYPES) else f"type {number}"
 
 
 def graphs_of(nodes: Any) -> Iterator[Any]:
@@ -53,12 +36,12 @@ class Constants:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._sizes: dict[str, int] = {}
+        self._neighbours = Neighbours(path)
 
     @property
     def external(self) -> dict[str, int]:
         """The files beside the model that hold constants, and their lengths in bytes."""
-        return dict(self._sizes)
+        return self._neighbours.sizes
 
     def check(self, nodes: Any, graph: Any | None = None) -> None:
         """Checks every constant of a graph or of a function's nodes, subgraphs included.
@@ -74,14 +57,14 @@ class Constants:
         where = f"{self._path}: the constant {text(tensor.name)[:120]!r}"
         dims = shape_of(tensor)
         dtype = dtype_name(tensor.data_type)
-        if dtype not in _DTYPES:
+        if dtype not in DTYPES:
             raise ModelError(f"{where} has the unknown data type {tensor.data_type}", "update the package onnx.")
         if len(dims) > MAX_RANK or min(dims, default=0) < 0:
             raise ModelError(f"{where} has an impossible shape ({len(dims)} dimensions)", _EXPORT_AGAIN)
         elements = math.prod(dims)
-        needed = (elements * bits_of(dtype) + 7) // 8
-        if tensor.data_location == _EXTERNAL:
-            self._check_external(tensor, needed, where)
+        needed = byte_length(tensor)
+        if tensor.data_location == EXTERNAL:
+            self._neighbours.find(tensor, needed, where)
         elif tensor.HasField("raw_data"):
             if len(tensor.raw_data) != needed:
                 raise _mismatch(where, dims, needed, len(tensor.raw_data), "bytes")
@@ -89,23 +72,6 @@ class Constants:
             wanted, held = _typed_lengths(tensor, dtype, elements)
             if held != wanted:
                 raise _mismatch(where, dims, wanted, held, "values")
-
-    def _check_external(self, tensor: Any, needed: int, where: str) -> None:
-        entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
-        location = entries.get("location", "")
-        if location not in self._sizes:
-            self._sizes[location] = _external_size(self._path, location, where)
-        size = self._sizes[location]
-        try:
-            offset = int(entries.get("offset") or 0)
-            length = int(entries.get("length") or size - offset)
-        except ValueError as error:
-            raise ModelError(f"{where}: its place in {location!r} is no number", _EXPORT_AGAIN) from error
-        if offset < 0 or length < needed or offset + length > size:
-            raise ModelError(
-                f"{where} needs {needed} bytes; {location!r} has {size} bytes and gives it {length} from {offset} on",
-                "copy the model and its data file again, both from one export.",
-            )
 
 
 def tensors_of(nodes: Any, graph: Any | None = None) -> Iterator[Any]:
@@ -130,7 +96,7 @@ def tensors_of(nodes: Any, graph: Any | None = None) -> Iterator[Any]:
 def drop_weights(nodes: Any, graph: Any | None = None) -> None:
     """Takes the content out of every constant that no shape is computed from; type and shape stay."""
     for tensor in tensors_of(nodes, graph):
-        if math.prod(shape_of(tensor)) > _KEPT_ELEMENTS or tensor.data_location == _EXTERNAL:
+        if math.prod(shape_of(tensor)) > _KEPT_ELEMENTS or tensor.data_location == EXTERNAL:
             for name in (*_CONTENTS, "external_data", "data_location"):
                 tensor.ClearField(name)
 
@@ -198,29 +164,3 @@ def _typed_lengths(tensor: Any, dtype: str, elements: int) -> tuple[int, int]:
 def _mismatch(where: str, dims: tuple[int, ...], needed: int, held: int, unit: str) -> ModelError:
     shape = "×".join(str(size) for size in dims[:8]) or "scalar"
     return ModelError(f"{where} of shape {shape} needs {needed} {unit}; the file holds {held}", _EXPORT_AGAIN)
-
-
-def _external_size(path: Path, location: str, where: str) -> int:
-    relative = PurePosixPath(location)
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\\" in location or "\0" in location:
-        raise UnsafeFileError(
-            f"{where}: its data lies in {location[:200]!r}, outside the model's folder",
-            "save the model with its data file beside it, named without a folder.",
-        )
-    place = path.parent
-    for part in relative.parts:
-        place = place / part
-        if place.is_symlink():
-            raise UnsafeFileError(
-                f"{where}: its data lies in {location[:200]!r}, which passes through a link",
-                "put the data file itself beside the model.",
-            )
-    try:
-        if place.is_file():
-            return place.stat().st_size
-    except OSError as error:
-        what = f"its data file {location[:200]!r} cannot be read ({error.strerror})"
-        raise ModelError(f"{where}: {what}", "check its permissions.") from error
-    raise ModelError(
-        f"{where}: its data file {location[:200]!r} is missing", "copy the data file beside the model, under that name."
-    )

@@ -33,6 +33,11 @@ def to_ort(lowered: Lowered, target: Target) -> Lowered:
     Raises:
         LoweringError: If ONNX Runtime refuses the file, or nothing of its scheme is left.
     """
+    if lowered.beside:
+        raise LoweringError(
+            f"an .ort file is one file; the weights of this model ({lowered.size_bytes:,} bytes) lie beside it",
+            'set format = "onnx", or leave it out.',
+        )
     tool = require("onnxruntime.tools.convert_onnx_models_to_ort", why="the .ort format")
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         path = Path(folder) / f"model{lowered.suffix}"
@@ -57,7 +62,7 @@ def to_ort(lowered: Lowered, target: Target) -> Lowered:
         data=data,
         suffix=".ort",
         outcomes=outcomes,
-        beside=((OPERATORS_SUFFIX, "\n".join(kept) + "\n"),),
+        texts=((OPERATORS_SUFFIX, "\n".join(kept) + "\n"),),
         notes=(*lowered.notes, _note(target)),
     )
 

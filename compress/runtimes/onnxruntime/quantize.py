@@ -1,11 +1,9 @@
-"""Schemes on an `.onnx` file, through ONNX Runtime's own quantizers, with our ranges."""
+"""Schemes on an `.onnx` file; static int8 through ONNX Runtime's own quantizer, with our ranges."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,10 @@ from compress.processors import adds_in_16_bits
 from compress.recipe import QuantScheme
 from compress.registry import require
 from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, nothing, outcomes
-from compress.runtimes.onnxruntime.edit import (
-    keep_float_readers,
-    keep_float_weights,
-    separate_weights,
-    serialized,
-    share_transposed,
-)
+from compress.runtimes.onnxruntime.direct import refuse_ranges
+from compress.runtimes.onnxruntime.draft import Draft
+from compress.runtimes.onnxruntime.dynamic import multiply_integers
+from compress.runtimes.onnxruntime.edit import keep_float_readers, keep_float_weights, separate_weights
 from compress.runtimes.onnxruntime.flavour import FLAVOURS, Flavour, computes_halves
 from compress.runtimes.onnxruntime.halves import compute_halves
 from compress.runtimes.onnxruntime.stored import (
@@ -62,22 +57,28 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
         LoweringError: If nothing can be quantized or the quantizer fails.
     """
     require("onnxruntime.quantization", why="int8 for ONNX Runtime")
+    draft = Draft(lowered.data, lowered.beside)
     if scheme.dtype == "float16" and not scheme.rules:
-        return compute_halves(lowered, scheme) if computes_halves(target) else store_halves(lowered, scheme)
-    scaled = _scaled(lowered.data)
+        return compute_halves(lowered, scheme) if computes_halves(target) else store_halves(lowered, draft, scheme)
+    scaled = _scaled(draft.graph)
     parts, reasons = chosen(lowered, scheme, lambda item, use: _refusal(item, use, scaled))
     if any(part.scheme.activations == "static" for part in parts) and ranges is None:
         raise InternalError("static quantization without ranges", "")
-    data, made, notes = lowered.data, [], []
+    if any(part.scheme.activations == "static" for part in parts):
+        refuse_ranges(lowered)
+    made: list[Part] = []
+    notes: list[str] = []
     for part in parts:
-        data, done, said = _realise(replace(lowered, data=data), part, ranges, target, reasons)
+        done, said = _realise(draft, lowered, part, ranges, target, reasons)
         made += [replace(part, layers=done)] if done else []
         notes += [note for note in said if note not in notes]
     if not made:
         raise nothing(scheme, reasons)
+    data, beside = draft.finished()
     return replace(
         lowered,
         data=data,
+        beside=beside,
         outcomes=outcomes(lowered, made, reasons),
         notes=tuple(notes),
         arithmetic="int8" if any(part.scheme.activations != "none" for part in made) else "float",
@@ -85,39 +86,35 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
 
 
 def _realise(
-    lowered: Lowered, part: Part, ranges: Ranges | None, target: Target, reasons: dict[str, str]
-) -> tuple[bytes, tuple[Placed, ...], list[str]]:
-    """The file with one part realised, the layers that became what they should, and what is to be said of it."""
-    scheme, layers, data = part.scheme, list(part.layers), lowered.data
+    draft: Draft, lowered: Lowered, part: Part, ranges: Ranges | None, target: Target, reasons: dict[str, str]
+) -> tuple[tuple[Placed, ...], list[str]]:
+    """Realises one part; returns the layers that became what they should, and what is to be said of it."""
+    scheme, layers = part.scheme, list(part.layers)
     if scheme.dtype == "float16":
-        data, done = store_weights_as_halves(data, layers)
+        done = store_weights_as_halves(draft, layers)
         reasons.update({item.layer.name: TOO_SMALL for item in layers if item not in done})
-        return data, done, [STORED_AS_HALVES]
+        return done, [STORED_AS_HALVES]
     if scheme.dtype == "int4":
-        return store_blocks(data, layers, scheme.block_size, integer=scheme.activations == "dynamic", reasons=reasons)
+        return store_blocks(draft, layers, scheme.block_size, integer=scheme.activations == "dynamic", reasons=reasons)
     if scheme.activations == "none":
-        return store_integers(data, layers, scheme.granularity, reasons)
+        return store_integers(draft, layers, scheme.granularity, reasons)
     flavour = FLAVOURS[target.flavour]
     seven_bits = adds_in_16_bits(target.cpu) and target.flavour == "cpu"
     per_channel = scheme.granularity == "channel"
+    said = f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every CPU)" if seven_bits else "")
+    if scheme.activations == "dynamic" or ranges is None:
+        done = multiply_integers(draft, layers, per_channel=per_channel, seven_bits=seven_bits, reasons=reasons)
+        return done, [said, "activations uint8, ranges found at run time"]
+    joined = _carried(lowered, layers) if flavour.rounds_outputs else ()
     try:
-        if scheme.activations == "static" and ranges is not None:
-            joined = _carried(lowered, layers) if flavour.rounds_outputs else ()
-            data = _static(data, layers, joined, ranges, per_channel, seven_bits, flavour)
-        else:
-            data = _dynamic(data, layers, per_channel, seven_bits)
+        draft.proto = _static(draft.proto, layers, joined, ranges, per_channel, seven_bits, flavour)
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise LoweringError(
             f"ONNX Runtime's quantizer failed on {scheme.name!r}: {type(error).__name__}: {str(error)[:300]}",
             "exclude the layer it names, or leave the scheme out.",
         ) from error
-    done = _realised(data, layers, reasons, scheme)
-    notes = [f"weights int8 per {scheme.granularity}" + (", 7 bits (safe on every CPU)" if seven_bits else "")]
-    if ranges is not None and scheme.activations == "static":
-        notes.append(f"activations {flavour.activations}, ranges: {ranges.source}")
-    else:
-        notes.append("activations uint8, ranges found at run time")
-    return data, done, notes
+    done = _realised(draft.graph, layers, reasons)
+    return done, [said, f"activations {flavour.activations}, ranges: {ranges.source}"]
 
 
 def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str]) -> str:
@@ -134,29 +131,20 @@ def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str]) -> str:
     return _STATIC.get(kind, "")
 
 
-def _scaled(data: bytes) -> set[str]:
+def _scaled(graph: Any) -> set[str]:
     """Products with a factor of their own: the static kernel ignores beta, the dynamic one takes neither."""
-    import onnx
-
     factors = {
         node.name: {item.name: item.f for item in node.attribute if item.name in ("alpha", "beta")}
-        for node in onnx.load_from_string(data).graph.node
+        for node in graph.node
         if node.op_type == "Gemm"
     }
     return {name for name, given in factors.items() if any(value != 1 for value in given.values())}
 
 
-def _realised(data: bytes, asked: list[Placed], reasons: dict[str, str], scheme: QuantScheme) -> tuple[Placed, ...]:
+def _realised(graph: Any, asked: list[Placed], reasons: dict[str, str]) -> tuple[Placed, ...]:
     """Believes the file, not the quantizer, which skips what it cannot do without a word."""
-    import onnx
-
-    graph = onnx.load_from_string(data).graph
-    if scheme.activations == "static":
-        integer = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-        found = {node.name for node in graph.node if len(node.input) > 1 and integer.issuperset(node.input[:2])}
-    else:
-        quantized = {node.name.removesuffix("_quant") for node in graph.node if node.op_type == "MatMulInteger"}
-        found = quantized | {name.removesuffix("_MatMul") for name in quantized}
+    integer = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    found = {node.name for node in graph.node if len(node.input) > 1 and integer.issuperset(node.input[:2])}
     left = [item for item in asked if item.node not in found]
     reasons.update({item.layer.name: "ONNX Runtime's quantizer left it in float" for item in left})
     return tuple(item for item in asked if item.node in found)
@@ -169,20 +157,19 @@ def _carried(lowered: Lowered, done: list[Placed]) -> tuple[Joined, ...]:
 
 
 def _static(
-    data: bytes,
+    proto: Any,
     done: list[Placed],
     joined: Sequence[Joined],
     ranges: Ranges,
     per_channel: bool,
     seven_bits: bool,
     flavour: Flavour,
-) -> bytes:
+) -> Any:
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    proto = onnx.load_from_string(data)
     separate_weights(proto, [item.node for item in done])
     proto = onnx.shape_inference.infer_shapes(_with_channels(proto) if per_channel else proto)
     kinds = {node.name: node.op_type for node in proto.graph.node}
@@ -232,7 +219,7 @@ def _static(
     if _opset(quantizer.model.model) >= _CHANNELS_SINCE:
         keep_float_weights(quantizer.model.model)
     quantizer.model.topological_sort()
-    return serialized(quantizer.model.model)
+    return quantizer.model.model
 
 
 def _with_channels(proto: Any) -> Any:
@@ -256,39 +243,3 @@ def _state_types(graph: Any, names: Iterable[str]) -> None:
     graph.value_info.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-
-
-def _dynamic(data: bytes, done: list[Placed], per_channel: bool, seven_bits: bool) -> bytes:
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    proto = onnx.load_from_string(data)
-    share_transposed(proto)
-    kinds = {node.name: node.op_type for node in proto.graph.node}
-    nodes = [item.node for item in done]
-    separate_weights(proto, nodes)
-    with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder, quiet():
-        # The quantizer turns Gemm into MatMul + Add under another name, so both names are asked for.
-        path = Path(folder) / "model.onnx"
-        quantize_dynamic(
-            proto,
-            path,
-            op_types_to_quantize=sorted({kinds[name] for name in nodes} | {"MatMul"}),
-            per_channel=per_channel,
-            reduce_range=seven_bits,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],
-            extra_options={
-                "MatMulConstBOnly": True,
-                "WeightSymmetric": True,
-                # Of values behind operators that onnx does not know; a float weight makes a float product.
-                "DefaultTensorType": onnx.TensorProto.FLOAT,
-            },
-        )
-        made = onnx.load(path)
-    # Every Gemm became MatMul + Add, those that stay in float, too: they get their names back.
-    gone = {node.name for node in proto.graph.node} - {node.name for node in made.graph.node}
-    for node in made.graph.node:
-        if node.op_type == "MatMul" and node.name.removesuffix("_MatMul") in gone:
-            node.name = node.name.removesuffix("_MatMul")
-    return serialized(made)

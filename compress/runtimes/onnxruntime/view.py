@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.model.onnx_beside import EXTERNAL
+
 Shape = tuple[int | str, ...]
 
 
@@ -63,7 +65,9 @@ class View:
         from onnx import numpy_helper
 
         if name in self._held:
-            return numpy_helper.to_array(self._held[name])
+            # What lies beside the file is a weight, and no number that a pattern asks for.
+            held = self._held[name]
+            return numpy_helper.to_array(held) if held.data_location != EXTERNAL else None
         node = self.made(name, "Constant")
         if node is None or len(node.attribute) != 1:
             return None
