@@ -20,7 +20,9 @@ from compress.runtimes.base import Lowered
 from compress.runtimes.litert import LiteRt
 from compress.runtimes.onnxruntime import OnnxRuntime
 from compress.runtimes.tflite_runtime import TfliteRuntime
-from compress.target import Target
+from compress.target import Target, load_target
+from compress.workflow.evaluate import evaluate
+from compress.workflow.progress import Silent
 from compress.workflow.run import Outcome
 
 pytestmark = pytest.mark.usefixtures("canned_latency")
@@ -144,6 +146,11 @@ def test_the_old_interpreter_is_measured_beside_the_new_one(finished: Project, t
             assert item.parity[0].sqnr_db is not None and item.parity[0].sqnr_db > 25
     packages = finished.evidence().environment.packages
     assert packages["tflite-runtime"] == "2.14.0"
+    # A file that LiteRT opens, too, is judged where the target says.
+    files = [finished.out / "artifacts" / f"tiny.litert-cpu.{scheme}.tflite" for scheme in ("float16", "float32")]
+    target = load_target("tflite-runtime-cpu", finished.folder)
+    judged = evaluate(finished.load(), finished.folder, "recipe.toml", files[0], files[1], target, Silent())
+    assert {item.artifact.runtime for item in judged.evidence.candidates if item.artifact} == {"tflite_runtime"}
 
 
 def test_an_ort_ships_with_what_a_build_must_have(finished: Project) -> None:
