@@ -164,9 +164,7 @@ def _notes(model: Any, inferred: Any | None, walk: Walk) -> tuple[str, ...]:
     if walk.quantized_weights:
         notes.append(f"{walk.quantized_weights} QuantizeLinear on weights: they are quantized when the file is opened")
     if walk.scaled:
-        notes.append(
-            f"already quantized: integer weights, widened by {walk.scaled} Cast and Mul when the file is opened"
-        )
+        notes.append(f"already quantized: integer weights, widened by {walk.scaled} Cast and Mul as the file is opened")
     if walk.widened:
         notes.append(f"float16 weights widened by {walk.widened} Cast; arithmetic is float32")
     if walk.tree_nodes:
