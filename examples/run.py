@@ -2,8 +2,10 @@
 
     python examples/run.py message_intent
     python examples/run.py --all
+    python examples/run.py credit_default --everywhere
 
-It ends with the worst exit code of its runs: 0 pass, 1 gate failed, 3 inconclusive.
+`--everywhere` takes every runtime that a processor runs instead of the recipe's targets, and sets up the one that needs
+an environment of its own. It ends with the worst exit code of its runs: 0 pass, 1 gate failed, 3 inconclusive.
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+# Every runtime that runs on this machine's processor, one thread each.
+EVERYWHERE = (
+    "onnxruntime-cpu",
+    "onnxruntime-mobile",
+    "litert-cpu",
+    "tflite-runtime-cpu",
+    "executorch-cpu",
+    "torch-cpu",
+)
 
 
 @dataclass(frozen=True)
@@ -45,16 +56,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(EXAMPLES)}")
     parser.add_argument("--all", action="store_true", help="all of them")
+    parser.add_argument("--everywhere", action="store_true", help=f"for {', '.join(EVERYWHERE)}")
     options = parser.parse_args()
     names = list(EXAMPLES) if options.all else options.names
     unknown = [name for name in names if name not in EXAMPLES]
     if unknown or not names:
         parser.error(f"there is no example {unknown[0]!r}" if unknown else "name an example, or give --all")
-    return max(run(name, EXAMPLES[name]) for name in names)
+    if options.everywhere:
+        step(sys.executable, "-m", "compress", "doctor", "--setup", "tflite-runtime")
+    targets = EVERYWHERE if options.everywhere else ()
+    return max(run(name, EXAMPLES[name], targets) for name in names)
 
 
-def run(name: str, example: Example) -> int:
-    """Carries out the steps of one example and returns the worst exit code of its runs."""
+def run(name: str, example: Example, targets: tuple[str, ...] = ()) -> int:
+    """Carries out the steps of one example and returns the worst exit code of its runs.
+
+    With `targets` they take the place of the recipe's, and what they give lies in a folder beside the usual one.
+    """
     folder = HERE / name
     if example.assets:
         step(sys.executable, HERE / "assets.py", *example.assets)
@@ -62,8 +80,10 @@ def run(name: str, example: Example) -> int:
         step(sys.executable, folder / "train.py", "--threads", "2")
     codes = []
     for recipe, out in example.recipes.items():
-        command = [sys.executable, "-m", "compress", "run", str(folder / recipe), "--out", str(folder / out)]
-        print(f"$ edge-compress run {folder.name}/{recipe}", flush=True)
+        chosen = [part for target in targets for part in ("--target", target)]
+        place = folder / (f"{out}-everywhere" if targets else out)
+        command = [sys.executable, "-m", "compress", "run", str(folder / recipe), *chosen, "--out", str(place)]
+        print("$ edge-compress run", f"{folder.name}/{recipe}", *chosen, flush=True)
         codes.append(subprocess.run(command, check=False).returncode)
     return max(codes)
 
