@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Runtime -> (distributions that lower to it and run it, the extra that brings them).
 _RUNTIMES = {
@@ -43,6 +47,11 @@ class Emulated:
     ready: bool
     why_not: str = ""
     remedy: str = ""
+
+    @property
+    def answer(self) -> tuple[str, str]:
+        """What the table says of it."""
+        return ("yes", self.title) if self.ready else ("no", f"{self.why_not}: {self.remedy}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
         raise click.UsageError("--sources belongs to --setup emulated")
     if setup is not None:
         _set_up(setup, sources)
-    from compress.cli.doctor_gpu import by_answer, providers
+    from compress.cli.doctor_gpu import providers
 
     findings = [examine(name) for name in _RUNTIMES]
     computing = providers()
@@ -118,24 +127,8 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
         )
     console.print(table)
     console.print()
-    table = Table(box=None, pad_edge=False)
-    for column in ("provider", "runs here", ""):
-        table.add_column(column, overflow="fold", no_wrap=column == "provider")
-    for answer, names in by_answer(computing).items():
-        table.add_row("\n".join(names), *(Text(part) for part in answer))
-    console.print(table)
-    console.print()
-    table = Table(box=None, pad_edge=False)
-    for column in ("processor", "emulated here", ""):
-        table.add_column(column, overflow="fold", no_wrap=column == "processor")
-    for one in processors:
-        table.add_row(
-            one.processor,
-            "yes" if one.ready else "no",
-            Text(one.title if one.ready else f"{one.why_not}: {one.remedy}"),
-        )
-    console.print(table)
-    console.print()
+    _by_answer(console, "provider", "runs here", [(f"{one.runtime}, {one.provider}", one.answer) for one in computing])
+    _by_answer(console, "processor", "emulated here", [(one.processor, one.answer) for one in processors])
     for there in reached:
         said = (
             f"{there.machine}, {there.runtime} {there.version}"
@@ -155,6 +148,23 @@ def command(as_json: bool, setup: str | None, sources: Path | None, targets: tup
     for warning in machine.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     return 0
+
+
+def _by_answer(console: Console, what: str, whether: str, found: Sequence[tuple[str, tuple[str, str]]]) -> None:
+    """Prints a table in which what is said of several things stands once, beside all of them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    said: dict[tuple[str, str], list[str]] = {}
+    for name, answer in found:
+        said.setdefault(answer, []).append(name)
+    table = Table(box=None, pad_edge=False)
+    for column in (what, whether, ""):
+        table.add_column(column, overflow="fold", no_wrap=column == what)
+    for answer, names in said.items():
+        table.add_row("\n".join(names), *(Text(part) for part in answer))
+    console.print(table)
+    console.print()
 
 
 def emulation() -> list[Emulated]:

@@ -16,6 +16,11 @@ class Provided:
     why_not: str = ""
     remedy: str = ""
 
+    @property
+    def answer(self) -> tuple[str, str]:
+        """What the table says of it."""
+        return ("yes", self.processor) if self.works else ("no", f"{self.why_not}: {self.remedy}")
+
 
 def providers() -> list[Provided]:
     """Starts the empty worker of every runtime on every provider but the CPU; without a GPU there is no need to."""
@@ -45,12 +50,3 @@ def providers() -> list[Provided]:
         except CompressError as error:
             found.append(Provided(runtime, name, False, "", error.message, error.hint))
     return found
-
-
-def by_answer(found: list[Provided]) -> dict[tuple[str, str], list[str]]:
-    """Returns what is to be said, once each -> the providers of which it is said."""
-    said: dict[tuple[str, str], list[str]] = {}
-    for item in found:
-        answer = ("yes", item.processor) if item.works else ("no", f"{item.why_not}: {item.remedy}")
-        said.setdefault(answer, []).append(f"{item.runtime}, {item.provider}")
-    return said
