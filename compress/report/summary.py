@@ -22,7 +22,9 @@ def verdict_line(target: TargetEvidence) -> str:
     scheme = target.choice.scheme
     reason = _reason(target)
     if scheme is None:
-        return f"ships: nothing - {first_line(target.error) or reason or 'no reason was recorded'}"
+        # With its hint: what to do about a whole target that failed is worth a line.
+        failed = plain(" ".join(target.error.split()))
+        return f"ships: nothing - {failed or reason or 'no reason was recorded'}"
     candidate = next((item for item in target.candidates if item.scheme == scheme), None)
     if candidate is None or candidate is target.baseline:
         name = f"{plain(scheme)} (the baseline)" if candidate is not None else plain(scheme)

@@ -36,7 +36,7 @@ def test_nothing_ships_for_a_reason(evidence: Evidence) -> None:
     target = replace(evidence.targets[0], choice=Choice(None, "nothing ships: float32 takes 6.1 ms"))
     assert verdict_line(target) == "ships: nothing - float32 takes 6.1 ms"
     failed = replace(target, candidates=(), error="WorkerError: no worker\nHint: see the log.")
-    assert verdict_line(failed) == "ships: nothing - WorkerError: no worker"
+    assert verdict_line(failed) == "ships: nothing - WorkerError: no worker Hint: see the log."
     assert verdict_line(replace(target, choice=Choice(None, ""))) == "ships: nothing - no reason was recorded"
 
 
