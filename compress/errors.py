@@ -87,7 +87,11 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
         known: The names that exist.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    # Of equally close names, as `x-cpu` and `x-rtx` are to `x`, the first of the alphabet.
+    close = sorted(
+        difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6),
+        key=lambda name: -difflib.SequenceMatcher(None, value, name).ratio(),
+    )
     if close:
         return f"did you mean {close[0]!r}? Known: {', '.join(names)}."
     return f"known: {', '.join(names)}." if names else "nothing is known here."

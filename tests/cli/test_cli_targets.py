@@ -67,7 +67,7 @@ def test_a_project_adds_its_own(command: Command, workshop: Path, folder: str) -
 
 
 def test_the_table_shows_text_as_it_stands(command: Command, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     said = command("targets", folder=workshop)
     assert said.code == 0
     assert "the [bold]phone[/x]" in said.out

@@ -30,8 +30,8 @@ Array = NDArray[np.generic]
 Random = np.random.Generator
 TASKS = ["default:binary", "delinquency:3", "growth:regression"]
 ROWS = 24
-# tflite_runtime runs LiteRT's files in an environment of its own.
-LOWERINGS = [name for name in RUNTIMES.names() if name != "tflite_runtime"]
+# The others run what these write (tflite_runtime, tensorrt) or the graph itself (torch).
+LOWERINGS = ("onnxruntime", "litert")
 # LiteRT's converter multiplies the gain of the normalised embeddings into these, past a dropout that does nothing.
 BEHIND_EMBEDDINGS = frozenset({"blocks.0.attention.q", "blocks.0.attention.k", "blocks.0.attention.v"})
 
