@@ -90,7 +90,7 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     # Of equally close names, as `x-cpu` and `x-rtx` are to `x`, the first of the alphabet.
     close = sorted(
         difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6),
-        key=lambda name: -difflib.SequenceMatcher(None, value, name).ratio(),
+        key=lambda name: (-difflib.SequenceMatcher(None, name, value).ratio(), name),
     )
     if close:
         return f"did you mean {close[0]!r}? Known: {', '.join(names)}."
