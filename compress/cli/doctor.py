@@ -21,7 +21,7 @@ _RUNTIMES = {
     "onnxruntime": (("onnx", "onnxscript", "onnxruntime"), "onnxruntime"),
     "litert": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
     "tflite_runtime": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
-    "executorch": (("executorch",), "executorch"),
+    "executorch": (("executorch", "torchao"), "executorch"),
     # Only what its worker says counts: on a Jetson it belongs to the system, and without a GPU no package helps.
     "tensorrt": ((), "tensorrt"),
 }

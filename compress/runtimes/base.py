@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from compress.calibrate import Ranges
 from compress.errors import LoweringError
@@ -81,7 +81,8 @@ class Lowered:
     `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
     layers that may run on integers, in the order in which they run. `texts` ship with the file: the ending of their
     names, and what they say. `arithmetic` is `int8` where a layer multiplies integers, `float` where only what is
-    stored got smaller.
+    stored got smaller. `graph` is the Model that was lowered, for a runtime whose quantizer takes the graph and not the
+    file; it is not written with the rest.
     """
 
     data: bytes
@@ -96,6 +97,7 @@ class Lowered:
     texts: tuple[tuple[str, str], ...] = ()
     arithmetic: Literal["float", "int8"] = "float"
     beside: tuple[DataFile, ...] = ()
+    graph: Any = field(default=None, repr=False, compare=False)  # a Model: its type cannot be read back from JSON
 
     @property
     def size_bytes(self) -> int:
@@ -155,6 +157,7 @@ RUNTIMES = Registry(
         "tflite_runtime": "compress.runtimes.tflite_runtime:TfliteRuntime",
         "torch": "compress.runtimes.torch:Torch",
         "tensorrt": "compress.runtimes.tensorrt:TensorRt",
+        "executorch": "compress.runtimes.executorch:ExecuTorch",
     },
 )
 

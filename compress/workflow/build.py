@@ -156,9 +156,10 @@ def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Prog
     progress.step(f"lowering to {name}, float32")
     found = kept(cache, step)
     if found is not None:
-        return found[0]
+        return replace(found[0], graph=model)
     lowered = _lower(model, name)
-    return keep(cache, step, replace(lowered, outcomes=outcomes(lowered, (), {})))
+    lowered = keep(cache, step, replace(lowered, outcomes=outcomes(lowered, (), {})))
+    return replace(lowered, graph=model)
 
 
 def _lower(model: Model | OnnxFile, name: str) -> Lowered:
@@ -184,6 +185,8 @@ def quantize(
     step = key(
         "quantize",
         file=digest(lowered.data),
+        # A runtime may quantize the graph, of which its file does not tell everything.
+        graph=lowered.graph.digest if lowered.graph is not None else "",
         scheme=scheme.model_dump(mode="json"),
         ranges=[ranges.digest, ranges.source] if ranges and scheme.needs_ranges else [],
         cpu=target.cpu,

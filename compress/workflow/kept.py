@@ -16,7 +16,7 @@ from compress.store.cache import Cache, digest
 def keep(cache: Cache, step: str, lowered: Lowered, **values: Any) -> Lowered:
     """Keeps a file with a step's other values; returns it with its weights where the cache has them."""
     blobs: dict[str, bytes | Path] = {item.name: item.path for item in lowered.beside}
-    text = to_json(replace(lowered, data=b"", beside=()))
+    text = to_json(replace(lowered, data=b"", beside=(), graph=None))
     cache.put(step, {**values, "lowered": text}, data=lowered.data, **blobs)
     return _beside(cache, lowered, {item.name: item.size_bytes for item in lowered.beside})
 

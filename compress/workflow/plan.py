@@ -35,12 +35,14 @@ PACKAGES = {
     # TensorRT's own version is asked of the machine that builds; see `engine`.
     "tensorrt": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "tflite_runtime": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tflite-runtime"),
+    "executorch": ("torch", "torchao", "executorch"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
     "tensorrt": ("onnx", "onnxscript", "onnxruntime"),
     "tflite_runtime": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    "executorch": ("executorch", "torchao"),
 }
 # A distribution -> another one that brings the same package.
 _SAME = {"onnxruntime": "onnxruntime-gpu"}

@@ -27,8 +27,17 @@ _OF_THE_LOWERING = (
 )
 
 
+# Each file for ExecuTorch is lowered anew from the graph, in seconds: corners that others have, too, are slow.
+_SLOW = {"executorch": {"encoder", "scalars", "residual", "shapes"}}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out schemes that a runtime has not, and what two runtimes share."""
+    for item in items:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if given.get("name") in _SLOW.get(given.get("runtime"), ()):
+            item.add_marker("slow")
     left = [item for item in items if isinstance(item, pytest.Function) and _left_out(item)]
     if left:
         config.hook.pytest_deselected(items=left)

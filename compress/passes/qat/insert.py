@@ -20,6 +20,8 @@ from compress.target import Target
 
 # Kinds of layers that every runtime here has integer kernels for.
 _KINDS = ("linear", "addmm", "matmul", "conv1d", "conv2d")
+# Runtimes that round what leaves a layer of any kind.
+_ROUNDS_ALL = {"litert", "tflite_runtime", "executorch"}
 Bounds = tuple[float, float]
 
 
@@ -51,8 +53,8 @@ class Sites:
 def find_sites(model: Model, scheme: QuantScheme, targets: Sequence[Target], where: str) -> Sites:
     """Returns what a static scheme rounds on these targets; what one of them rounds counts.
 
-    ONNX Runtime rounds the outputs of convolutions, LiteRT those of every layer; where products may be added in 16 bits
-    ONNX Runtime keeps weights to 7 bits.
+    ONNX Runtime rounds the outputs of convolutions, LiteRT and ExecuTorch those of every layer; where products may be
+    added in 16 bits ONNX Runtime keeps weights to 7 bits.
 
     Raises:
         RecipeError: If the scheme is not static int8, or no layer is left.
@@ -73,7 +75,7 @@ def find_sites(model: Model, scheme: QuantScheme, targets: Sequence[Target], whe
     if not chosen:
         raise RecipeError(f"{where}.scheme: {scheme.name!r} rounds no layer of the model", "change its patterns.")
     # What leaves a matrix product is rounded, too, in `.tflite` files.
-    products = any(item.runtime in ("litert", "tflite_runtime") for item in targets)
+    products = any(item.runtime in _ROUNDS_ALL for item in targets)
     return Sites(
         layers=chosen,
         outputs=frozenset(item.name for item in chosen if "conv" in item.operator or products),
