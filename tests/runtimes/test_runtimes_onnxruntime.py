@@ -8,12 +8,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from tiny_models import answers, built, engine, exported, normal, sqnr_db, target
 from torch import nn
 from torch.nn import functional as F
 
 from compress.calibrate import calibrate
 from compress.errors import LoweringError
+from compress.processors import adds_in_16_bits
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.onnxruntime import export
 from compress.runtimes.onnxruntime.edit import name_outside
@@ -338,3 +340,30 @@ def test_a_graph_with_more_weights_than_a_file_holds_is_written_with_them_beside
     del given, data, made, session
     gc.collect()
     assert not place.exists()
+
+
+@pytest.mark.parametrize("cpu", ["any", "native"])
+def test_dynamic_answers_are_those_of_the_runtimes_own_quantizer(cpu, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.third = nn.Linear(48, 96), nn.Linear(48, 96, bias=False), nn.Linear(96, 7)
+
+        def forward(self, x):
+            return self.third(torch.relu(self.first(x)) + self.second(x))
+
+    rows = {"x": normal(48)(np.random.default_rng(0), 9)}
+    _, file = lowered(built(Net), rows)
+    quantize_dynamic(
+        onnx.load_from_string(file.data),
+        tmp_path / "theirs.onnx",
+        op_types_to_quantize=["Gemm", "MatMul"],
+        per_channel=True,
+        reduce_range=adds_in_16_bits(cpu),
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+    )
+    ours = answers("onnxruntime", quantized(file, DYNAMIC, cpu=cpu).data, rows)
+    theirs = answers("onnxruntime", (tmp_path / "theirs.onnx").read_bytes(), rows)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
