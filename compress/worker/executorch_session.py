@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from .feed import check_inputs
 from .session import Operators, Placement, TensorSpec
 
 METHOD = "forward"
+# A method that gives what the file has no other place for, as JSON: names, and what a backend took and left.
+ABOUT = "about"
 # c10::ScalarType, as the program states it.
 DTYPES = {
     0: "uint8",
@@ -34,13 +37,16 @@ DTYPES = {
 
 
 class ExecuTorchSession(BaseSession):
-    """One `.pte`. It carries no names: inputs are `input_0`, `input_1` … in its order, outputs likewise.
+    """One `.pte`. Where it does not carry names, inputs are `input_0`, `input_1` … in its order, outputs likewise.
 
-    A batch that is open has an upper bound in the file; more rows are run in portions.
+    1. A batch that is open has an upper bound in the file; more rows are run in portions.
+    2. A process has one pool of threads: sessions that are open at the same time have the same number of them.
     """
 
+    _opened: ClassVar[int] = 0
+
     def __init__(self, artifact: Path, threads: int) -> None:
-        portable_lib._unsafe_reset_threadpool(threads)
+        _set_threads(threads, artifact, shared=ExecuTorchSession._opened > 0)
         self._artifact = artifact
         try:
             # Read here: a file that is no program would end the process in native code without a word.
@@ -55,12 +61,16 @@ class ExecuTorchSession(BaseSession):
             raise JobError(f"{artifact}: ExecuTorch cannot open it: {error}") from error
         given = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())]
         made = [meta.output_tensor_meta(index) for index in range(meta.num_outputs())]
-        self._bounds = {f"input_{index}": _spec(item, artifact) for index, item in enumerate(given)}
+        self._about = _read_about(self._module)
+        names_in = _names(self._about.get("inputs"), len(given), "input")
+        names_out = _names(self._about.get("outputs"), len(made), "output")
+        self._bounds = {name: _spec(item, artifact) for name, item in zip(names_in, given, strict=True)}
         bounds = [spec.shape[0] for spec in self._bounds.values() if spec.shape]
         self._most = max((size for size in bounds if size is not None), default=1)
         self._open = self._most > 1 and self._takes_one_row()
         self.inputs = {name: self._freed(spec) for name, spec in self._bounds.items()}
-        self.outputs = {f"output_{index}": self._freed(_spec(item, artifact)) for index, item in enumerate(made)}
+        self.outputs = {name: self._freed(_spec(item, artifact)) for name, item in zip(names_out, made, strict=True)}
+        ExecuTorchSession._opened += 1
 
     def __enter__(self) -> ExecuTorchSession:
         """Returns the session itself."""
@@ -68,6 +78,8 @@ class ExecuTorchSession(BaseSession):
 
     def close(self) -> None:
         """Frees the program."""
+        if self._module is not None:
+            ExecuTorchSession._opened -= 1
         self._module = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -83,19 +95,22 @@ class ExecuTorchSession(BaseSession):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def placement(self, precision: str, inputs: Mapping[str, Array] | None = None) -> Placement:
-        """Returns how many parts of the program a backend took, and which operators run on portable kernels.
+        """Returns which operators a backend took, and which run on portable kernels, and why.
 
-        What is inside a delegated part is the backend's own and not listed.
+        A file made elsewhere does not say what is inside the parts that a backend took: there each counts as one.
 
         Args:
             precision: Not needed: a backend takes what it has kernels for.
             inputs: Not needed.
         """
+        told = _told(self._about)
+        if told:
+            return Placement("XNNPACK", told)
         from executorch.exir._serialize._program import deserialize_pte_binary
         from executorch.exir.schema import DelegateCall, KernelCall
 
         read = deserialize_pte_binary(self._artifact.read_bytes())
-        plan = getattr(read, "program", read).execution_plan[0]
+        plan = next(item for item in getattr(read, "program", read).execution_plan if item.name == METHOD)
         counts: Counter[tuple[str, bool]] = Counter()
         for chain in plan.chains:
             for instruction in chain.instructions:
@@ -156,3 +171,42 @@ def _spec(meta: Any, artifact: Path) -> TensorSpec:
     if math.prod(sizes) <= 0:
         raise JobError(f"{artifact}: it takes or gives a tensor without elements: {list(sizes)}")
     return TensorSpec(sizes, DTYPES[meta.dtype()])
+
+
+def _set_threads(threads: int, artifact: Path, *, shared: bool) -> None:
+    """Sets the size of the pool, but not while another program holds on to it: that would free it in use."""
+    if portable_lib._threadpool_get_thread_count() == threads:
+        return
+    if shared:
+        raise JobError(
+            f"{artifact}: ExecuTorch has one pool of threads in a process, and another program uses it",
+            "time files with the same number of threads beside each other.",
+        )
+    portable_lib._unsafe_reset_threadpool(threads)
+
+
+def _read_about(module: Any) -> dict[str, Any]:
+    """What the file says of itself; nothing where it was made elsewhere."""
+    if ABOUT not in module.method_names():
+        return {}
+    try:
+        about = json.loads(module.run_method(ABOUT, [])[0])
+    except (RuntimeError, ValueError, TypeError, IndexError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _names(found: Any, count: int, kind: str) -> list[str]:
+    fits = isinstance(found, list) and len(found) == count == len({name for name in found if isinstance(name, str)})
+    return found if fits else [f"{kind}_{index}" for index in range(count)]
+
+
+def _told(about: Mapping[str, Any]) -> tuple[Operators, ...]:
+    """The operators that the file lists; none where it does not, or not in this form."""
+    taken, left = about.get("taken"), about.get("left")
+    try:
+        inside = [Operators(str(name), int(count), True) for name, count in dict(taken or {}).items()]
+        outside = [Operators(str(name), int(count), False, str(reason)) for name, count, reason in left or ()]
+    except (TypeError, ValueError):
+        return ()
+    return (*inside, *outside)

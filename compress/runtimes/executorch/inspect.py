@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from compress.errors import ModelError
 from compress.model.fileinfo import FileInfo, StoredTensor, Value, by_count, precision_of, read_bounded
 from compress.registry import require
 
+_METHOD, _ABOUT = "forward", "about"
 _EXPORT_AGAIN = "export or copy the program again; the file is damaged, or of another version of ExecuTorch."
 _DTYPES = {
     "BYTE": "uint8",
@@ -40,13 +42,14 @@ def describe_pte(path: Path) -> FileInfo:
     try:
         read = reader.deserialize_pte_binary(data)
         program = getattr(read, "program", read)
-        (plan,) = program.execution_plan
+        (plan,) = [item for item in program.execution_plan if item.name == _METHOD]
+        about = _about(program)
         constants = list(_constants(plan))
         operators = list(_operators(plan))
         inputs = [plan.values[index].val for index in plan.inputs]
         outputs = [plan.values[index].val for index in plan.outputs]
         described = [
-            tuple(_value(f"{kind}_{index}", item) for index, item in enumerate(items))
+            tuple(_value(name, item) for name, item in zip(_names(about, kind, len(items)), items, strict=True))
             for kind, items in (("input", inputs), ("output", outputs))
         ]
         delegated = _delegated(program, plan)
@@ -70,6 +73,23 @@ def describe_pte(path: Path) -> FileInfo:
         operators=by_count(operators),
         notes=tuple(notes),
     )
+
+
+def _about(program: Any) -> dict[str, Any]:
+    """What a file of ours says of itself, as the session reads it: a method that gives a text."""
+    for plan in program.execution_plan:
+        if plan.name == _ABOUT:
+            text = getattr(plan.values[plan.outputs[0]].val, "string_val", "")
+            read = json.loads(text) if text else {}
+            return read if isinstance(read, dict) else {}
+    return {}
+
+
+def _names(about: dict[str, Any], kind: str, count: int) -> list[str]:
+    found = about.get(f"{kind}s")
+    if isinstance(found, list) and len(found) == count and all(isinstance(name, str) for name in found):
+        return found
+    return [f"{kind}_{index}" for index in range(count)]
 
 
 def _operators(plan: Any) -> Iterator[str]:
