@@ -139,8 +139,10 @@ def _cell(found: tuple[Parity, ...]) -> str:
 
 def _page(rows: list[tuple[str, ...]], count: int, processors: Sequence[str]) -> str:
     machine = environment(()).machine
-    runtimes = {name: version for key in ("onnxruntime", "litert") for name, version in versions(key).items()}
-    packages = ", ".join(f"{name} {runtimes[name]}" for name in ("onnxruntime", "ai-edge-litert"))
+    runtimes = {
+        name: version for key in ("onnxruntime", "litert", "executorch") for name, version in versions(key).items()
+    }
+    packages = ", ".join(f"{name} {runtimes[name]}" for name in ("onnxruntime", "ai-edge-litert", "executorch"))
     chosen = "" if tuple(processors) == PROCESSORS else f" --processors {' '.join(processors)}"
     emulator = open_host(_place("litert", "haswell")).machine
     return f"""# The same files on other processors

@@ -22,6 +22,7 @@ EXTRAS = {
     "transformers": "hf",
     "tokenizers": "hf",
     "executorch": "executorch",
+    "torchao": "executorch",
     "matplotlib": "plots",
 }
 

@@ -25,7 +25,10 @@ LIGHT = [
     "compress.search",
     "compress.workflow.approval",
 ]
-HEAVY = {"torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_litert", "ai_edge_quantizer", "jax", "tensorflow"}
+HEAVY = {
+    *("torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_litert", "ai_edge_quantizer"),
+    *("executorch", "torchao", "jax", "tensorflow"),
+}
 
 
 def loaded_by(module):

@@ -242,7 +242,7 @@ def target(runtime: str, cpu: str = "any") -> Target:
 
 def answers(runtime: str, data: bytes, arrays: Arrays) -> Arrays:
     """Runs a file in its own runtime, in this process, one thread, one row after the other where the batch is fixed."""
-    return {"onnxruntime": _onnxruntime, "litert": _litert}[runtime](data, arrays)
+    return {"onnxruntime": _onnxruntime, "litert": _litert, "executorch": _executorch}[runtime](data, arrays)
 
 
 def _onnxruntime(data: bytes, arrays: Arrays) -> Arrays:
@@ -265,6 +265,21 @@ def _litert(data: bytes, arrays: Arrays) -> Arrays:
         for row in range(len(next(iter(arrays.values()))))
     ]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _executorch(data: bytes, arrays: Arrays) -> Arrays:
+    import json
+
+    from executorch.extension.pybindings import portable_lib
+
+    module = portable_lib._load_for_executorch_from_buffer(data)
+    about = json.loads(module.run_method("about", [])[0])
+    given = [torch.from_numpy(arrays[name]) for name in about["inputs"]]
+    rows = [
+        [made.numpy().copy() for made in module.run_method("forward", [array[row : row + 1] for array in given])]
+        for row in range(len(given[0]))
+    ]
+    return {name: np.concatenate(parts) for name, parts in zip(about["outputs"], zip(*rows, strict=True), strict=True)}
 
 
 def sqnr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:

@@ -15,7 +15,7 @@ _RUNTIMES = {
     "torch": (("torch",), ""),
     "onnxruntime": (("onnx", "onnxscript", "onnxruntime"), "onnxruntime"),
     "litert": (("litert-torch", "ai-edge-quantizer", "ai-edge-litert"), "litert"),
-    "executorch": (("executorch",), "executorch"),
+    "executorch": (("executorch", "torchao"), "executorch"),
 }
 
 

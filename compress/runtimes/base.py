@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from compress.calibrate import Ranges
 from compress.errors import LoweringError
@@ -78,7 +78,8 @@ class Lowered:
 
     `missing` gives, for each layer that could not be found in the file, why. `joined` holds the operators between
     layers that may run on integers, in the order in which they run. `arithmetic` is `int8` where a layer multiplies
-    integers, `float` where only what is stored got smaller.
+    integers, `float` where only what is stored got smaller. `graph` is the Model that was lowered, for a runtime whose
+    quantizer takes the graph and not the file; it is not written with the rest.
     """
 
     data: bytes
@@ -91,6 +92,7 @@ class Lowered:
     notes: tuple[str, ...] = ()
     joined: tuple[Joined, ...] = ()
     arithmetic: Literal["float", "int8"] = "float"
+    graph: Any = field(default=None, repr=False, compare=False)  # a Model: its type cannot be read back from JSON
 
 
 class Runtime(Protocol):
@@ -126,6 +128,7 @@ RUNTIMES = Registry(
     {
         "onnxruntime": "compress.runtimes.onnxruntime:OnnxRuntime",
         "litert": "compress.runtimes.litert:LiteRt",
+        "executorch": "compress.runtimes.executorch:ExecuTorch",
     },
 )
 

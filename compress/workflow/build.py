@@ -157,7 +157,7 @@ def lower_float(model: Model | OnnxFile, name: str, cache: Cache, progress: Prog
         lowered = _lower(model, name)
         lowered = replace(lowered, outcomes=outcomes(lowered, (), {}))
         _keep(cache, step, lowered)
-    return lowered
+    return replace(lowered, graph=model)
 
 
 def _lower(model: Model | OnnxFile, name: str) -> Lowered:
@@ -183,6 +183,8 @@ def quantize(
     step = key(
         "quantize",
         file=digest(lowered.data),
+        # A runtime may quantize the graph, of which its file does not tell everything.
+        graph=lowered.graph.digest if lowered.graph is not None else "",
         scheme=scheme.model_dump(mode="json"),
         ranges=[ranges.digest, ranges.source] if ranges and scheme.needs_ranges else [],
         cpu=target.cpu,
@@ -282,7 +284,7 @@ def build_target(
 
 
 def _keep(cache: Cache, step: str, lowered: Lowered) -> None:
-    cache.put(step, {"lowered": to_json(replace(lowered, data=b""))}, data=lowered.data)
+    cache.put(step, {"lowered": to_json(replace(lowered, data=b"", graph=None))}, data=lowered.data)
 
 
 def _restore(cache: Cache, step: str) -> Lowered | None:

@@ -32,10 +32,12 @@ PACKAGES = {
     "torch": ("torch",),
     "onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+    "executorch": ("torch", "torchao", "executorch"),
 }
 _IMPORTS = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "litert": ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    "executorch": ("executorch", "torchao"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -163,13 +163,16 @@ class Corner:
     answers: Arrays
     ranges: Ranges
     lowered: Lowered
+    made: dict[tuple[QuantScheme, str], Lowered] = field(default_factory=dict)
 
     def quantized(self, scheme: QuantScheme, cpu: str = "any") -> Lowered:
         """Gives the file with a scheme realised."""
         if scheme.dtype == "float32":
             return self.lowered
-        made: Lowered = engine(self.runtime).quantize(self.lowered, scheme, self.ranges, target(self.runtime, cpu))
-        return made
+        if (scheme, cpu) not in self.made:
+            place = target(self.runtime, cpu)
+            self.made[scheme, cpu] = engine(self.runtime).quantize(self.lowered, scheme, self.ranges, place)
+        return self.made[scheme, cpu]
 
 
 def corner(runtime: str, name: str) -> Corner:

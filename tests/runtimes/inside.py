@@ -13,7 +13,7 @@ from compress.model.layers import Layer
 
 def constants(runtime: str, data: bytes) -> list[NDArray[Any]]:
     """Gives every constant tensor of a file, in its own dtype."""
-    return {"onnxruntime": _onnx, "litert": _tflite}[runtime](data)
+    return {"onnxruntime": _onnx, "litert": _tflite, "executorch": _pte}[runtime](data)
 
 
 def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | str) -> bool:
@@ -34,12 +34,13 @@ def holds(runtime: str, data: bytes, model: Model, layer: Layer, dtype: type | s
     if dtype == np.int8:
         wanted += [_over(weight, tuple(axis for axis in range(weight.ndim) if axis != kept)) for kept in (0, 1)]
     tolerance = {np.float32: 1e-5, np.float16: 2e-3, np.int8: 3e-2}[dtype]
-    return any(
-        np.abs(_over(constant.astype(np.float64), None) - each).max() < tolerance
-        for constant in constants(runtime, data)
-        if constant.dtype == dtype and constant.size == weight.size
-        for each in wanted
-    )
+    with np.errstate(invalid="ignore"):  # bytes of another type, read as floats
+        return any(
+            np.abs(_over(constant.astype(np.float64), None) - each).max() < tolerance
+            for constant in constants(runtime, data)
+            if constant.dtype == dtype and constant.size == weight.size
+            for each in wanted
+        )
 
 
 def _over(values: NDArray[np.float64], axes: tuple[int, ...] | None) -> NDArray[np.float64]:
@@ -66,6 +67,17 @@ def _tflite(data: bytes) -> list[NDArray[Any]]:
         and flat.buffers[tensor.buffer].data is not None
         and len(flat.buffers[tensor.buffer].data)
     ]
+
+
+def _pte(data: bytes) -> list[NDArray[Any]]:
+    """Each block of bytes as every type that it can be: what is inside a delegated part has no type outside of it."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    read = deserialize_pte_binary(data)
+    held = [*read.named_data.buffers] if read.named_data else []
+    held += [bytes(item.storage) for item in read.program.constant_buffer]
+    kinds: tuple[type, ...] = (np.float32, np.float16, np.int8)
+    return [np.frombuffer(block, kind) for block in held for kind in kinds if len(block) % np.dtype(kind).itemsize == 0]
 
 
 def _onnx_int4(data: bytes) -> list[NDArray[Any]]:

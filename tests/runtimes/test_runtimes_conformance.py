@@ -29,11 +29,39 @@ FLOORS_DB = {
 }
 REDUCED = [name for name in BUILTIN_SCHEMES if name != "float32"]
 
-pytestmark = pytest.mark.parametrize("runtime", RUNTIMES.names())
+runtimes = pytest.mark.parametrize("runtime", RUNTIMES.names())
+
+
+def takes(runtime, scheme):
+    return scheme.name == "float32" or (scheme.dtype, scheme.activations) in engine(runtime).schemes
 
 
 def schemes(*names):
-    return pytest.mark.parametrize("scheme", [BUILTIN_SCHEMES[name] for name in names], ids=names)
+    """Every runtime with each of these schemes that it takes."""
+    pairs = [(runtime, BUILTIN_SCHEMES[name]) for runtime in RUNTIMES.names() for name in names]
+    return pytest.mark.parametrize(
+        ("runtime", "scheme"),
+        [pytest.param(*pair, id=f"{pair[0]}-{pair[1].name}") for pair in pairs if takes(*pair)],
+    )
+
+
+# Each file for ExecuTorch is lowered anew from the graph, in seconds: corners that others have, too, are `slow`.
+SLOW = {"executorch": {"encoder", "scalars", "residual", "shapes"}}
+
+
+def corners(*names, schemes=()):
+    """Every runtime with each of these corners, and with each of the schemes that it takes if there are any."""
+    found = []
+    for runtime in RUNTIMES.names():
+        for name in names or sorted(CORNERS):
+            marks = [pytest.mark.slow] if name in SLOW.get(runtime, ()) else []
+            if not schemes:
+                found.append(pytest.param(runtime, name, marks=marks, id=f"{runtime}-{name}"))
+            for scheme in (BUILTIN_SCHEMES[scheme] for scheme in schemes):
+                if takes(runtime, scheme):
+                    name_id = f"{runtime}-{name}-{scheme.name}"
+                    found.append(pytest.param(runtime, name, scheme, marks=marks, id=name_id))
+    return pytest.mark.parametrize(("runtime", "name", "scheme") if schemes else ("runtime", "name"), found)
 
 
 def models(*names):
@@ -56,8 +84,7 @@ def test_a_file_answers_like_the_graph(workshop, runtime, name, scheme):
             assert np.abs(array - got[output]).max() <= 1e-4 * np.abs(array).max()
 
 
-@pytest.mark.parametrize("name", sorted(CORNERS))
-@schemes(*BUILTIN_SCHEMES)
+@corners(schemes=BUILTIN_SCHEMES)
 def test_a_file_answers_like_the_graph_in_every_corner(corner, runtime, name, scheme):
     made = corner(runtime, name)
     try:
@@ -70,7 +97,7 @@ def test_a_file_answers_like_the_graph_in_every_corner(corner, runtime, name, sc
         assert sqnr_db(array, got[output]) > FLOORS_DB[scheme.name], output
 
 
-@pytest.mark.parametrize("name", sorted(CORNERS))
+@corners()
 def test_every_corner_is_quantized_by_some_scheme(corner, runtime, name):
     made = corner(runtime, name)
     assert any(item.precision == "int8" for item in made.quantized(BUILTIN_SCHEMES["int8-static"]).outcomes)
@@ -115,8 +142,7 @@ def test_every_layer_has_an_outcome_that_the_file_confirms(workshop, runtime, na
     assert file.notes
 
 
-@schemes(*REDUCED)
-@pytest.mark.parametrize("name", ["shapes", "encoder", "scalars"])
+@corners("shapes", "encoder", "scalars", schemes=REDUCED)
 def test_outcomes_are_confirmed_in_every_corner(corner, runtime, name, scheme):
     made = corner(runtime, name)
     try:
@@ -138,6 +164,7 @@ def test_the_same_gives_the_same_bytes(workshop, runtime, name, scheme):
     assert again == workshop.artifact(runtime, name, scheme)
 
 
+@runtimes
 @models("two-ways")
 def test_lowering_gives_the_same_bytes_and_leaves_the_model_alone(workshop, runtime, name):
     model = workshop.tiny(name, fold=True).model
@@ -151,7 +178,9 @@ def test_lowering_gives_the_same_bytes_and_leaves_the_model_alone(workshop, runt
 def test_a_file_says_nothing_of_the_source_code(workshop, runtime, name, scheme):
     data = workshop.artifact(runtime, name, scheme).data
     for word in (b"tiny_models", b"forward", b"/work", b"/home", b"/tmp", b"site-packages", b".py"):
-        assert word not in data
+        # A program's method is called so by every application.
+        known = word == b"forward" and runtime == "executorch"
+        assert data.count(word) == known
 
 
 @schemes(*REDUCED)
@@ -204,6 +233,7 @@ def test_a_look_up_in_a_shared_table_is_exact(corner, runtime, scheme):
     assert holds(runtime, file.data, made.model, layer, np.float32)
 
 
+@runtimes
 def test_an_index_from_a_raw_value_is_exact_beside_a_quantized_layer(corner, runtime):
     """Rounded to 8 bits, code 3 of 6 would be 2.97 and look up the entry of 2."""
     made = corner(runtime, "shared")
@@ -286,13 +316,14 @@ def test_one_scale_for_all_channels_is_another_file(workshop, runtime, scheme):
     assert sqnr_db(wanted, answers(runtime, one.data, rows)["score"]) > 20
 
 
+@runtimes
 def test_a_runtime_lists_the_schemes_that_it_takes(runtime):
     assert engine(runtime).name == runtime
-    assert engine(runtime).schemes == {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values()} - {
-        ("float32", "none")
-    }
+    known = {(item.dtype, item.activations) for item in BUILTIN_SCHEMES.values()} - {("float32", "none")}
+    assert {("int8", "static"), ("int8", "dynamic")} <= engine(runtime).schemes <= known
 
 
+@runtimes
 def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
     """On a layer large enough that its weight is the file."""
     model = exported(nn.Linear(64, 256).eval(), {"input": np.zeros((2, 64), np.float32)})
@@ -302,10 +333,7 @@ def test_reduced_files_are_smaller_than_float_ones_where_weights_count(runtime):
         scheme: len(engine(runtime).quantize(file, BUILTIN_SCHEMES[scheme], ranges, target(runtime)).data)
         / len(file.data)
         for scheme in REDUCED
+        if takes(runtime, BUILTIN_SCHEMES[scheme])
     }
-    assert size["float16"] < 0.6
-    assert size["int8-static"] < 0.4
-    assert size["int8-dynamic"] < 0.4
-    assert size["int8-weights"] < 0.4
-    assert size["int4-weights"] < 0.25
-    assert size["int4-dynamic"] < 0.25
+    limits = {"float16": 0.6, "int4-weights": 0.25, "int4-dynamic": 0.25}
+    assert all(share < limits.get(scheme, 0.4) for scheme, share in size.items()), size

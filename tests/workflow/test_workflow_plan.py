@@ -90,6 +90,8 @@ def test_names_that_do_not_exist(project: Project, changes: dict[str, Any], mess
         ("onnxruntime-cpu", "onnxscript", "edge-compress[onnxruntime]"),
         ("litert-cpu", "ai_edge_quantizer", "edge-compress[litert]"),
         ("litert-cpu", "litert_torch", "edge-compress[litert]"),
+        ("executorch-cpu", "executorch", "edge-compress[executorch]"),
+        ("executorch-cpu", "torchao", "edge-compress[executorch]"),
     ],
 )
 def test_a_runtime_that_is_not_installed_names_the_extra(
@@ -143,7 +145,7 @@ def test_a_stratified_split_deals_by_the_label_of_the_task(project: Project) -> 
 def test_versions_name_everything_that_does_the_work() -> None:
     assert versions("torch").keys() == {"edge-compress", "torch"}
     assert versions("onnxruntime").keys() > versions("torch").keys()
-    assert "not installed" not in versions("litert").values()
+    assert not {"not installed"} & {*versions("litert").values(), *versions("executorch").values()}
     # A runtime of another distribution still depends on the graph's own versions.
     assert versions("somebody's") == versions("torch")
 

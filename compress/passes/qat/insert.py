@@ -20,6 +20,8 @@ from compress.target import Target
 
 # Kinds of layers that every runtime here has integer kernels for.
 _KINDS = ("linear", "addmm", "matmul", "conv1d", "conv2d")
+# Runtimes that round what leaves a layer of any kind.
+_ROUNDS_ALL = {"litert", "executorch"}
 Bounds = tuple[float, float]
 
 
@@ -51,8 +53,8 @@ class Sites:
 def find_sites(model: Model, scheme: QuantScheme, targets: Sequence[Target], where: str) -> Sites:
     """Returns what a static scheme rounds on these targets; what one of them rounds counts.
 
-    ONNX Runtime rounds the outputs of convolutions, LiteRT those of every layer; where products may be added in 16 bits
-    ONNX Runtime keeps weights to 7 bits.
+    ONNX Runtime rounds the outputs of convolutions, LiteRT and ExecuTorch those of every layer; where products may be
+    added in 16 bits ONNX Runtime keeps weights to 7 bits.
 
     Raises:
         RecipeError: If the scheme is not static int8, or no layer is left.
@@ -75,7 +77,7 @@ def find_sites(model: Model, scheme: QuantScheme, targets: Sequence[Target], whe
     runtimes = {target.runtime for target in targets}
     return Sites(
         layers=chosen,
-        outputs=frozenset(item.name for item in chosen if "conv" in item.operator or "litert" in runtimes),
+        outputs=frozenset(item.name for item in chosen if "conv" in item.operator or runtimes & _ROUNDS_ALL),
         limit=64 if any(item.runtime == "onnxruntime" and adds_in_16_bits(item.cpu) for item in targets) else 127,
         per_channel=scheme.granularity == "channel",
         skipped=tuple(Skip(name, reason) for name, reason in reasons.items() if reason),
