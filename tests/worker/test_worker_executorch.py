@@ -15,6 +15,8 @@ from compress.workflow.files import open_files
 
 pytest.importorskip("executorch")
 pytestmark = pytest.mark.filterwarnings("ignore")
+# Where it does not matter: a worker with ExecuTorch takes seconds to start.
+FIXED = pytest.mark.parametrize("program", ["fixed"], indirect=True)
 
 
 class Score(torch.nn.Module):
@@ -59,6 +61,7 @@ def test_it_answers_as_the_module_does_for_any_number_of_rows(program: Path, mod
     np.testing.assert_allclose(made["output_0"], wanted, atol=1e-5)
 
 
+@FIXED
 def test_delegated_parts_and_portable_operators_are_counted(program: Path) -> None:
     found = describe(LocalHost(), "executorch", program, precision="float", threads=1, timeout_s=120)
     taken = {item.operator: item.accelerated for item in found.placement.operators}
@@ -66,11 +69,13 @@ def test_delegated_parts_and_portable_operators_are_counted(program: Path) -> No
     assert all(item.accelerated or item.reason for item in found.placement.operators)
 
 
+@FIXED
 def test_it_is_known_by_its_content(program: Path) -> None:
     (file,) = open_files([program])
     assert (file.runtime, file.precision) == ("executorch", "float")
 
 
+@FIXED
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
 def test_a_damaged_program_is_an_error_of_its_own(program: Path, tmp_path: Path, damage: str) -> None:
     data = program.read_bytes()
