@@ -177,6 +177,7 @@ def test_wrong_options_are_errors_of_the_recipe(options, said):
         factorised(exported(Pair(), x=(24,)), None, **options)
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_a_model_like_any_other(tmp_path):
     from compress import zoo
 

@@ -27,8 +27,9 @@ _OF_THE_LOWERING = (
 )
 
 
-# Each file for ExecuTorch is lowered anew from the graph, in seconds: corners that others have, too, are slow.
-_SLOW = {"executorch": {"encoder", "scalars", "residual", "shapes"}}
+# Each file for ExecuTorch is lowered anew from the graph, in seconds: what others show, too, is slow there.
+_SLOW = {"encoder", "scalars", "residual", "shapes"}
+_SLOW_BUT_FOR_ANSWERS = {"attention", "two-ways"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out schemes that a runtime has not, and what two runtimes share."""
     for item in items:
         given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if given.get("name") in _SLOW.get(given.get("runtime"), ()):
+        slow = _SLOW if item.name.startswith("test_a_file_answers") else _SLOW | _SLOW_BUT_FOR_ANSWERS
+        if given.get("runtime") == "executorch" and given.get("name") in slow:
             item.add_marker("slow")
     left = [item for item in items if isinstance(item, pytest.Function) and _left_out(item)]
     if left:

@@ -137,6 +137,7 @@ def test_a_file_that_answers_otherwise_there_does_not_ship(project: Project, els
     assert candidate(evidence, str(second)).elsewhere
 
 
+@pytest.mark.slow
 def test_bounds_can_be_moved(project: Project, elsewhere: Elsewhere) -> None:
     with_places(project, "haswell").run()
     first = str(project.evidence().targets[0].choice.scheme)
@@ -148,6 +149,7 @@ def test_bounds_can_be_moved(project: Project, elsewhere: Elsewhere) -> None:
     assert project.evidence().targets[0].choice.scheme == first
 
 
+@pytest.mark.slow
 def test_a_target_for_this_processor_claims_nothing_of_others(project: Project, elsewhere: Elsewhere) -> None:
     project.write("here.toml", 'schema = 1\nruntime = "onnxruntime"\ncpu = "native"\n')
     with_places(project, "haswell", targets=["here.toml"]).run()

@@ -84,6 +84,7 @@ def test_another_machine_or_version_is_timed_anew(project: Project, monkeypatch:
     assert all(isinstance(side, Fighter) and side.inputs is not None for side in fighters)
 
 
+@pytest.mark.slow
 def test_a_speed_up_is_met_through_a_whole_run(project: Project) -> None:
     project.change(**WIDE, passes=[{"kind": "prune", "speedup": 1.5, "importance": "taylor", "importance_rows": 16}])
     outcome = project.run()

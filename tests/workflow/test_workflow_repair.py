@@ -50,6 +50,7 @@ def test_a_scheme_that_fails_is_repaired_and_measured_on_the_test_rows(project):
     assert "Attempts to repair int8-static, in order" in page
 
 
+@pytest.mark.slow
 def test_a_second_run_reuses_every_attempt(project, monkeypatch):
     changes = {
         "schemes": ["float32", "int8-static"],
@@ -66,6 +67,7 @@ def test_a_second_run_reuses_every_attempt(project, monkeypatch):
     assert second.evidence == first.evidence
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repaired_is_given_up_and_said_so(project):
     project.change(
         schemes=["float32", "int8-dynamic"],
@@ -84,6 +86,7 @@ def test_what_cannot_be_repaired_is_given_up_and_said_so(project):
     assert target.choice.scheme == "float32"
 
 
+@pytest.mark.slow
 def test_a_scheme_that_passes_is_left_alone(project):
     project.change(gate=FEW_ROWS, repair={"enabled": True}).run()
     assert only(project.evidence()).repairs == ()
