@@ -122,6 +122,22 @@ def test_sums_between_convolutions_are_of_integers(corner):
         assert sqnr_db(made.answers["output"], got["output"]) > 25
 
 
+class Positive(nn.Module):
+    """Compares, and chooses between a value and a number: none of it is the backend's."""
+
+    def forward(self, x):
+        return torch.where(x > 0.5, x, 0.25)
+
+
+def test_operators_are_called_by_their_names(tmp_path):
+    rows = {"x": normal(3)(np.random.default_rng(0), 8)}
+    model = exported(Positive(), rows)
+    with opened(lowered(model).data, tmp_path) as session:
+        assert np.array_equal(session.run(rows)["output"], model.run(rows)["output"])
+        found = {item.operator for item in session.placement("float").operators}
+    assert {"where", "scalar_tensor"} <= found and all(name.isidentifier() for name in found)
+
+
 class Odd(nn.Module):
     """What the backend multiplies in float only."""
 

@@ -152,9 +152,10 @@ def _computes(node: Node) -> bool:
 
 
 def _name(node: Node) -> str:
-    """`aten.mean.dim` is `mean`."""
-    parts = str(getattr(node.target, "_op", node.target)).split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+    """`aten::mean` of whichever overload and dialect is `mean`."""
+    schema = getattr(node.target, "_schema", None)
+    full = schema.name if schema is not None else getattr(node.target, "__name__", "operator")
+    return str(full).rpartition("::")[2]
 
 
 class _Listener(logging.Handler):
