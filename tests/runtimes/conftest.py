@@ -59,4 +59,10 @@ def corner() -> Callable[[str, str], Corner]:
     from tiny_models import converter
 
     kept = functools.cache(corner)
-    return lambda runtime, name: replace(kept(converter(runtime), name), runtime=runtime)
+
+    @functools.cache
+    def given(runtime: str, name: str) -> Corner:
+        made = kept(converter(runtime), name)
+        return made if made.runtime == runtime else replace(made, runtime=runtime, made={})
+
+    return given

@@ -249,7 +249,7 @@ def test_stored_integers_and_the_scales_that_widen_them(tmp_path: Path) -> None:
     info = described(model(nodes, [constant("w", 8, 4, dtype=np.int8), constant("s", 1, 4)], ["n", 8]), tmp_path)
     assert (info.parameters, info.precision.summary) == (32, "int8 (weight only)")
     assert [(row.operator, row.weight, row.macs) for row in info.layers] == [("MatMul", (8, 4), 32)]
-    assert "already quantized: integer weights, widened by 1 Cast and Mul when the file is opened" in info.notes
+    assert "already quantized: integer weights, widened by 1 Cast and Mul as the file is opened" in info.notes
 
 
 def test_half_of_the_weights_quantized_is_mixed(tmp_path: Path) -> None:
