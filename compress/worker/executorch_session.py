@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -43,10 +44,10 @@ class ExecuTorchSession(BaseSession):
     2. A process has one pool of threads: sessions that are open at the same time have the same number of them.
     """
 
-    _opened: ClassVar[int] = 0
+    _opened: ClassVar[WeakSet[ExecuTorchSession]] = WeakSet()
 
     def __init__(self, artifact: Path, threads: int) -> None:
-        _set_threads(threads, artifact, shared=ExecuTorchSession._opened > 0)
+        _set_threads(threads, artifact, shared=len(self._opened) > 0)
         self._artifact = artifact
         try:
             # Read here: a file that is no program would end the process in native code without a word.
@@ -70,7 +71,7 @@ class ExecuTorchSession(BaseSession):
         self._open = self._most > 1 and self._takes_one_row()
         self.inputs = {name: self._freed(spec) for name, spec in self._bounds.items()}
         self.outputs = {name: self._freed(_spec(item, artifact)) for name, item in zip(names_out, made, strict=True)}
-        ExecuTorchSession._opened += 1
+        self._opened.add(self)
 
     def __enter__(self) -> ExecuTorchSession:
         """Returns the session itself."""
@@ -78,8 +79,7 @@ class ExecuTorchSession(BaseSession):
 
     def close(self) -> None:
         """Frees the program."""
-        if self._module is not None:
-            ExecuTorchSession._opened -= 1
+        self._opened.discard(self)
         self._module = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -135,7 +135,8 @@ class ExecuTorchSession(BaseSession):
         tensors, run = [torch.from_numpy(feed[name]) for name in self.inputs], self._module.run_method
         self._forward(tensors)
 
-        def call() -> None:
+        # The program is read out of the bytes: they must live as long as the call does.
+        def call(_held: bytes = self._data) -> None:
             run(METHOD, tensors)
 
         return call

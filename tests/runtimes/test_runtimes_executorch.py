@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -223,6 +224,15 @@ def test_programs_beside_each_other_share_one_pool_of_threads(two_ways, workshop
             assert all(np.array_equal(first.run(rows)[name], array) for name, array in second.run(rows).items())
     with opened(two_ways.data, tmp_path, threads=2) as again:
         assert again.run(rows).keys() == {"logit", "default"}
+
+
+def test_a_prepared_call_outlives_its_session(two_ways, workshop, tmp_path):
+    call = opened(two_ways.data, tmp_path).prepare(workshop.tiny("two-ways").rows(1))
+    gc.collect()
+    held = [bytes(len(two_ways.data)) for _ in range(64)]  # takes the place of what was freed
+    for _ in range(20):
+        call()
+    assert len(held) == 64
 
 
 @pytest.mark.parametrize("about", ["", "[]", "{", '{"inputs": 3, "taken": 4}', '{"inputs": ["a", "a"], "left": [1]}'])
