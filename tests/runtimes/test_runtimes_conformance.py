@@ -45,25 +45,6 @@ def schemes(*names):
     )
 
 
-# Each file for ExecuTorch is lowered anew from the graph, in seconds: corners that others have, too, are `slow`.
-SLOW = {"executorch": {"encoder", "scalars", "residual", "shapes"}}
-
-
-def corners(*names, schemes=()):
-    """Every runtime with each of these corners, and with each of the schemes that it takes if there are any."""
-    found = []
-    for runtime in RUNTIMES.names():
-        for name in names or sorted(CORNERS):
-            marks = [pytest.mark.slow] if name in SLOW.get(runtime, ()) else []
-            if not schemes:
-                found.append(pytest.param(runtime, name, marks=marks, id=f"{runtime}-{name}"))
-            for scheme in (BUILTIN_SCHEMES[scheme] for scheme in schemes):
-                if takes(runtime, scheme):
-                    name_id = f"{runtime}-{name}-{scheme.name}"
-                    found.append(pytest.param(runtime, name, scheme, marks=marks, id=name_id))
-    return pytest.mark.parametrize(("runtime", "name", "scheme") if schemes else ("runtime", "name"), found)
-
-
 def models(*names):
     return pytest.mark.parametrize("name", names or sorted(TINY))
 
@@ -84,7 +65,8 @@ def test_a_file_answers_like_the_graph(workshop, runtime, name, scheme):
             assert np.abs(array - got[output]).max() <= 1e-4 * np.abs(array).max()
 
 
-@corners(schemes=BUILTIN_SCHEMES)
+@pytest.mark.parametrize("name", sorted(CORNERS))
+@schemes(*BUILTIN_SCHEMES)
 def test_a_file_answers_like_the_graph_in_every_corner(corner, runtime, name, scheme):
     made = corner(runtime, name)
     try:
@@ -97,7 +79,8 @@ def test_a_file_answers_like_the_graph_in_every_corner(corner, runtime, name, sc
         assert sqnr_db(array, got[output]) > FLOORS_DB[scheme.name], output
 
 
-@corners()
+@runtimes
+@pytest.mark.parametrize("name", sorted(CORNERS))
 def test_every_corner_is_quantized_by_some_scheme(corner, runtime, name):
     made = corner(runtime, name)
     assert any(item.precision == "int8" for item in made.quantized(BUILTIN_SCHEMES["int8-static"]).outcomes)
@@ -142,7 +125,8 @@ def test_every_layer_has_an_outcome_that_the_file_confirms(workshop, runtime, na
     assert file.notes
 
 
-@corners("shapes", "encoder", "scalars", schemes=REDUCED)
+@schemes(*REDUCED)
+@pytest.mark.parametrize("name", ["shapes", "encoder", "scalars"])
 def test_outcomes_are_confirmed_in_every_corner(corner, runtime, name, scheme):
     made = corner(runtime, name)
     try:
