@@ -27,23 +27,40 @@ _OF_THE_LOWERING = (
 )
 
 
-# Each file for ExecuTorch is lowered anew from the graph, in seconds: what others show, too, is slow there.
-_SLOW = {"encoder", "scalars", "residual", "shapes"}
-_SLOW_BUT_FOR_ANSWERS = {"attention", "two-ways"}
+# ExecuTorch lowers a graph anew for every file, in 2 seconds and more. What other runtimes are asked at every change,
+# and here would cost a file of its own, is asked of it with `-m slow`.
+_LOWERS_AGAIN = (
+    "test_the_same_gives_the_same_bytes",
+    "test_only_included_layers_are_touched",
+    "test_one_scale_for_all_channels_is_another_file",
+    "test_reduced_files_are_smaller_than_float_ones_where_weights_count",
+    "test_a_look_up_may_be_named_in_a_pattern",
+    "test_other_schemes_need_no_ranges",
+    "test_a_model_without_layers_realises_nothing",
+)
+_LARGE = ("encoder", "scalars", "residual", "shapes")
+_QUICK_WHEN_DYNAMIC = ("mlp", "conv", "shared")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out schemes that a runtime has not, and what two runtimes share."""
     for item in items:
-        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        slow = _SLOW if item.name.startswith("test_a_file_answers") else _SLOW | _SLOW_BUT_FOR_ANSWERS
-        if given.get("runtime") == "executorch" and given.get("name") in slow:
+        if isinstance(item, pytest.Function) and _costs_a_file(item):
             item.add_marker("slow")
     left = [item for item in items if isinstance(item, pytest.Function) and _left_out(item)]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+def _costs_a_file(item: pytest.Function) -> bool:
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    if given.get("runtime") != "executorch":
+        return False
+    dynamic = "scheme" in given and given["scheme"].activations == "dynamic"
+    again = item.originalname in _LOWERS_AGAIN or given.get("name") in _LARGE
+    return again or (dynamic and given.get("name") not in _QUICK_WHEN_DYNAMIC)
 
 
 def _left_out(item: pytest.Function) -> bool:
