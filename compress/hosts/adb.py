@@ -14,7 +14,6 @@ from compress.hosts.adb_state import ABIS, MIN_SDK, SCRIPT, DeviceState, parse_s
 from compress.hosts.adb_tools import tool_for
 from compress.hosts.emulated import TIMED
 from compress.hosts.far import BOOT, Connection, LostError
-from compress.hosts.words import answer_of
 from compress.target import AdbSettings, Target
 
 # How often a phone that is too warm is looked at, and how often a job is done again that it disturbed.
@@ -150,20 +149,16 @@ class AdbHost:
             return self._by_program(device, job, timeout_s)
         connection = self._connected(device)
         try:
-            ended = connection.run(job, timeout_s)
+            return connection.answer(job, timeout_s, device.serial)
         except (OSError, LostError) as error:
             raise self._lost(device, connection, error) from error
         except WorkerError:
-            # A file here cannot be read: the other side was asked nothing.
+            # The worker failed, or a file here cannot be read: the connection is as good as before.
             raise
         except BaseException:
             # An interruption in the middle of a frame: nothing after it could be understood.
             self.close()
             raise
-        try:
-            return answer_of(ended, job, timeout_s)
-        except WorkerError as error:
-            raise WorkerError(f"on {device.serial}: {error.message}", error.hint) from error
 
     def _by_program(self, device: Adb, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         if self._program is None:

@@ -19,6 +19,7 @@ from typing import IO, Any
 from compress.errors import WorkerError
 from compress.hosts.base import INPUT_FILES
 from compress.hosts.local import WORKER
+from compress.hosts.words import answer_of
 from compress.worker.launch import STDERR_BYTES, Ended
 
 CONNECT_S = 60.0
@@ -96,6 +97,20 @@ class Connection:
         with self._within(CONNECT_S):
             found: dict[str, Any] = self._ask({"do": "machine"})[0]["machine"]
         return found
+
+    def answer(self, job: Mapping[str, Any], timeout_s: float, where: str) -> dict[str, Any]:
+        """Runs a job, and returns what the worker answered; `where` names the machine in errors.
+
+        Raises:
+            OSError: If the connection is cut.
+            LostError: If the other side cannot do it.
+            WorkerError: If a file here cannot be read, or the worker failed.
+        """
+        ended = self.run(job, timeout_s)
+        try:
+            return answer_of(ended, job, timeout_s)
+        except WorkerError as error:
+            raise WorkerError(f"on {where}: {error.message}", error.hint) from error
 
     def run(self, job: Mapping[str, Any], timeout_s: float) -> Ended:
         """Carries the files that are not there yet, runs the job, and writes its outputs here."""

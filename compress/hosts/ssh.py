@@ -9,7 +9,6 @@ from typing import Any
 
 from compress.errors import WorkerError
 from compress.hosts.far import BOOT, Connection, LostError
-from compress.hosts.words import answer_of
 from compress.target import SshSettings, Target
 
 # Asks nothing, trusts no key that is not known yet, forwards nothing, and notices a dead network within half a minute.
@@ -98,20 +97,16 @@ class SshHost:
         """
         connection = self._connected()
         try:
-            ended = connection.run(job, timeout_s)
+            return connection.answer(job, timeout_s, self._settings.address)
         except (OSError, LostError) as error:
             raise self._lost(connection, error) from error
         except WorkerError:
-            # A file here cannot be read: the other side was asked nothing.
+            # The worker failed, or a file here cannot be read: the connection is as good as before.
             raise
         except BaseException:
             # An interruption in the middle of a frame: nothing after it could be understood.
             self.close()
             raise
-        try:
-            return answer_of(ended, job, timeout_s)
-        except WorkerError as error:
-            raise WorkerError(f"on {self._settings.address}: {error.message}", error.hint) from error
 
     def close(self) -> None:
         """Ends the connection, and with it all that lies there."""
