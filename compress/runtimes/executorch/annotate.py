@@ -15,6 +15,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec
 
 from compress.errors import InternalError
+from compress.model.edit import own_bias
 from compress.model.layers import Layer
 from compress.runtimes.base import Joined, Placed
 from compress.runtimes.executorch.steps import Step
@@ -120,15 +121,11 @@ def _own_biases(module: GraphModule, chosen: Sequence[Layer]) -> None:
     nodes = {node.name: node for node in module.graph.nodes}
     for layer in chosen:
         node = _found(nodes, layer.node)
-        bias = node.args[2] if len(node.args) > 2 else None
-        if not isinstance(bias, Node) or len(bias.users) == 1:
-            continue
-        name = f"_own_bias_{layer.node}"
-        module.register_buffer(name, module.get_parameter(str(bias.target)).detach().clone())
-        with module.graph.inserting_before(node):
-            own = module.graph.get_attr(name)
-        own.meta["val"] = bias.meta["val"]
-        node.update_arg(2, own)
+        shared = node.args[2] if len(node.args) > 2 else None
+        own_bias(module, node)
+        own = node.args[2] if len(node.args) > 2 else None
+        if isinstance(shared, Node) and isinstance(own, Node) and own is not shared:
+            own.meta["val"] = shared.meta["val"]
     module.recompile()
 
 
