@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -291,6 +291,27 @@ def outcomes(lowered: Lowered, parts: Sequence[Part], reasons: Mapping[str, str]
     ]
     table += [LayerOutcome(layer.name, layer.operator, (), "float32", why) for layer, why in lowered.missing]
     return tuple(table)
+
+
+def refuse_shared(inputs: Iterable[tuple[Hashable, str]], outputs: Iterable[tuple[Hashable, str]], what: str) -> None:
+    """Refuses an output that is an input, or another output: a file has one place for one value.
+
+    Args:
+        inputs: What identifies each value, and its name.
+        outputs: The same.
+        what: What failed, for the message.
+
+    Raises:
+        LoweringError: Naming both.
+    """
+    seen = dict(inputs)
+    for value, name in outputs:
+        other = seen.setdefault(value, name)
+        if other != name:
+            raise LoweringError(
+                f"{what}: the output {name!r} is the same tensor as {other!r}",
+                "return it once, or leave this target out.",
+            )
 
 
 def cause_of(error: BaseException) -> str:

@@ -170,26 +170,6 @@ def test_a_range_of_next_to_nothing_still_gives_a_file_that_opens():
     assert np.isfinite(answers("executorch", made.data, rows)["output"]).all()
 
 
-class Twice(nn.Module):
-    """Gives one value under two names, or an input as it is."""
-
-    def __init__(self, passing):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-        self.passing = passing
-
-    def forward(self, x):
-        hidden = self.layer(x)
-        return {"one": hidden, "same": x if self.passing else hidden}
-
-
-@pytest.mark.parametrize(("passing", "other"), [(False, "one"), (True, "x")])
-def test_an_output_that_is_another_tensor_is_told(passing, other):
-    model = exported(built(lambda: Twice(passing)), {"x": np.zeros((2, 4), np.float32)})
-    with pytest.raises(LoweringError, match=f"the output 'same' is the same tensor as '{other}'"):
-        lowered(model)
-
-
 def test_an_operator_that_cannot_be_converted_is_told():
     class Net(nn.Module):
         def forward(self, x):

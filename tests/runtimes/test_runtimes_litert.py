@@ -126,26 +126,6 @@ def test_the_cpu_changes_nothing(workshop, cpu):
     assert workshop.artifact("litert", "mlp", STATIC, cpu).data == workshop.artifact("litert", "mlp", STATIC).data
 
 
-class Twice(nn.Module):
-    """Gives one value under two names, or an input as it is."""
-
-    def __init__(self, passing):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-        self.passing = passing
-
-    def forward(self, x):
-        hidden = self.layer(x)
-        return {"one": hidden, "same": x if self.passing else hidden}
-
-
-@pytest.mark.parametrize(("passing", "other"), [(False, "one"), (True, "x")])
-def test_an_output_that_is_another_tensor_is_told(passing, other):
-    model = exported(built(lambda: Twice(passing)), {"x": np.zeros((2, 4), np.float32)})
-    with pytest.raises(LoweringError, match=f"the output 'same' is the same tensor as '{other}'"):
-        engine("litert").lower(model)
-
-
 class ReadInside(nn.Module):
     """Outputs that are read inside the graph: by an activation, by a layer."""
 

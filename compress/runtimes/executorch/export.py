@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from compress.errors import LoweringError
 from compress.model.core import Model
 from compress.model.layers import layers
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed
+from compress.runtimes.base import Lowered, Placed, refuse_shared
 from compress.runtimes.executorch.program import BACKEND, Lowering, failing, place, to_edge
 from compress.runtimes.executorch.rewrite import rewrite
 from compress.runtimes.quiet import quiet
@@ -85,13 +84,9 @@ def _activations(model: Model) -> set[str]:
 
 
 def _check_outputs(model: Model) -> None:
-    """Refuses an output that is an input, or another output: a program has one place for one value."""
-    signature = model.program.graph_signature
-    seen = {name: item.name for name, item in zip(signature.user_inputs, model.signature.inputs, strict=True)}
-    for name, item in zip(signature.user_outputs, model.signature.outputs, strict=True):
-        other = seen.setdefault(name, item.name)
-        if other != item.name:
-            raise LoweringError(
-                f"ExecuTorch lowering failed: the output {item.name!r} is the same tensor as {other!r}",
-                "return it once, or leave this target out.",
-            )
+    graph, names = model.program.graph_signature, model.signature
+    refuse_shared(
+        zip(graph.user_inputs, (item.name for item in names.inputs), strict=True),
+        zip(graph.user_outputs, (item.name for item in names.outputs), strict=True),
+        "ExecuTorch lowering failed",
+    )

@@ -13,7 +13,7 @@ from compress.errors import LoweringError
 from compress.model.core import Model, state
 from compress.model.layers import NORMALIZED, Layer, layers, norm_scales
 from compress.registry import require
-from compress.runtimes.base import Lowered, Placed, cause_of
+from compress.runtimes.base import Lowered, Placed, cause_of, refuse_shared
 from compress.runtimes.litert.flatbuffer import LOOK_UPS, WEIGHTED, code, constant, fused_activation, read, text, write
 from compress.runtimes.litert.joined import find_joined
 from compress.runtimes.quiet import quiet
@@ -68,18 +68,12 @@ def export(model: Model) -> Lowered:
 
 
 def _check_outputs(flat: Any, model: Model) -> None:
-    """Refuses outputs that are one tensor with each other or with an input: a file's tensor has one name."""
-    graph = flat.subgraphs[0]
-    seen: dict[int, str] = {
-        int(index): item.name for index, item in zip(graph.inputs, model.signature.inputs, strict=False)
-    }
-    for index, item in zip(graph.outputs, model.signature.outputs, strict=True):
-        other = seen.setdefault(int(index), item.name)
-        if other != item.name:
-            raise LoweringError(
-                f"LiteRT conversion failed: the output {item.name!r} is the same tensor as {other!r}",
-                "return it once, or leave this target out.",
-            )
+    graph, names = flat.subgraphs[0], model.signature
+    refuse_shared(
+        zip(map(int, graph.inputs), (item.name for item in names.inputs), strict=False),
+        zip(map(int, graph.outputs), (item.name for item in names.outputs), strict=True),
+        "LiteRT conversion failed",
+    )
 
 
 def _name_signature(flat: Any, model: Model) -> None:
