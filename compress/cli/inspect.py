@@ -17,6 +17,7 @@ from compress.model.fileinfo import FileInfo, LayerRow, StoredTensor, Value
 from compress.model.screen import screen_weights, sniff
 from compress.report.numbers import MISSING, format_bytes, format_count, format_share, format_significant
 from compress.report.text import plain, shorten
+from compress.runtimes.describe import READERS, describe_file
 
 _SHOWN_TENSORS = 12
 _NOTE_LENGTH = 300
@@ -45,22 +46,8 @@ def inspect_file(path: Path) -> FileInfo:
         MissingPackageError: If the package that reads its kind is not installed.
     """
     kind = sniff(path)
-    if kind == "onnx":
-        from compress.runtimes.onnxruntime.inspect import describe_onnx
-
-        return describe_onnx(path)
-    if kind == "ort":
-        from compress.runtimes.onnxruntime.inspect_ort import describe_ort
-
-        return describe_ort(path)
-    if kind == "tflite":
-        from compress.runtimes.litert.inspect import describe_tflite
-
-        return describe_tflite(path)
-    if kind == "pte":
-        from compress.runtimes.executorch.inspect import describe_pte
-
-        return describe_pte(path)
+    if kind in READERS:
+        return describe_file(path, kind)
     if kind == "pt2":
         from compress.model.inspect_pt2 import describe_pt2
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
-from compress.model.fileinfo import FileInfo, identify, is_integer_weight
+from compress.model.fileinfo import identify, is_integer_weight
 from compress.model.screen import screen_pt2, sniff
+from compress.runtimes.describe import describe_file
 from compress.worker.session import SESSIONS, TensorSpec
 
 # What a file's content says -> the runtimes that open it, first the one that does where no target says which.
@@ -122,7 +123,7 @@ def _open(path: Path) -> ModelFile:
         # A .pte's weights lie inside what backends made of them; torch has no integers here.
         identity = identify(path)
         return ModelFile(path.name, path, kind, runtime, identity.sha256, identity.size_bytes, "float")
-    info = _describe(path, kind)
+    info = describe_file(path, kind)
     integer = any(is_integer_weight(dtype) and share for dtype, share in info.precision.shares.items())
     return ModelFile(
         path.name,
@@ -134,17 +135,3 @@ def _open(path: Path) -> ModelFile:
         "int8" if integer else "float",
         tuple(sorted(info.beside)),
     )
-
-
-def _describe(path: Path, kind: str) -> FileInfo:
-    if kind == "ort":
-        from compress.runtimes.onnxruntime.inspect_ort import describe_ort
-
-        return describe_ort(path)
-    if kind == "onnx":
-        from compress.runtimes.onnxruntime.inspect import describe_onnx
-
-        return describe_onnx(path)
-    from compress.runtimes.litert.inspect import describe_tflite
-
-    return describe_tflite(path)
