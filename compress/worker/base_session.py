@@ -12,10 +12,14 @@ from .session import OperatorTime, TensorSpec
 
 
 class BaseSession(ABC):
-    """A Session but for what its runtime does: a subclass sets `inputs` and `outputs`, and runs or binds one call."""
+    """A Session but for what its runtime does: a subclass sets `inputs` and `outputs`, and runs or binds one call.
+
+    Where a batch that is free has an upper bound in the file, it sets `_most`, too: more rows are run in portions.
+    """
 
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
+    _most: int | None = None
 
     def __exit__(self, *exception: object) -> None:
         """Closes the session."""
@@ -54,14 +58,14 @@ class BaseSession(ABC):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Returns every output `[rows, ...]`; see `Session.run`."""
         feed = check_inputs(self.inputs, inputs)
-        parts = portions(self.inputs, feed)
+        parts = portions(self.inputs, feed, self._most)
         if len(parts) == 1 and all(parts[0][name].shape == array.shape for name, array in feed.items()):
             return self._call(parts[0])
         return join([(_rows(part), self._call(part)) for part in parts], _rows(feed))
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
         """Returns the call for a timed loop; see `Session.prepare`."""
-        calls = [self._bind(part) for part in portions(self.inputs, check_inputs(self.inputs, inputs))]
+        calls = [self._bind(part) for part in portions(self.inputs, check_inputs(self.inputs, inputs), self._most)]
         if len(calls) == 1:
             return calls[0]
 

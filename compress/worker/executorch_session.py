@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from executorch.extension.pybindings import portable_lib
 
 from .arrays import Array
 from .base_session import BaseSession
 from .errors import JobError
-from .feed import check_inputs
 from .session import Operators, Placement, TensorSpec
 
 METHOD = "forward"
@@ -81,18 +79,6 @@ class ExecuTorchSession(BaseSession):
         """Frees the program."""
         self._opened.discard(self)
         self._module = None
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns every output `[rows, ...]`; see `Session.run`."""
-        feed = check_inputs(self.inputs, inputs)
-        rows = next((array.shape[0] for array in feed.values() if array.ndim), 1)
-        if not self._open or rows <= self._most:
-            return super().run(feed)
-        parts = [
-            super(ExecuTorchSession, self).run({name: array[at : at + self._most] for name, array in feed.items()})
-            for at in range(0, rows, self._most)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def placement(self, precision: str, inputs: Mapping[str, Array] | None = None) -> Placement:
         """Returns which operators a backend took, and which run on portable kernels, and why.

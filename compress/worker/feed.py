@@ -35,16 +35,21 @@ def check_inputs(specs: Mapping[str, TensorSpec], given: Mapping[str, Array]) ->
     return feed
 
 
-def portions(specs: Mapping[str, TensorSpec], feed: Mapping[str, Array]) -> list[dict[str, Array]]:
+def portions(
+    specs: Mapping[str, TensorSpec], feed: Mapping[str, Array], most: int | None = None
+) -> list[dict[str, Array]]:
     """Deals rows to calls: one call where the batch is free or right, else portions of the artifact's fixed batch.
+
+    A free batch may have an upper bound, `most`: more rows are dealt to several calls, the last of them the shortest.
 
     The last portion is filled up by repeating its last row; `join` drops these rows again.
 
     Raises:
         JobError: If inputs disagree about the number of rows or about the batch.
     """
-    batch = _fixed_batch(specs, feed)
-    if batch is None:
+    fixed = _fixed_batch(specs, feed)
+    batch = most if fixed is None else fixed
+    if batch is None or (fixed is None and all(array.shape[0] <= batch for array in feed.values() if array.ndim)):
         return [dict(feed)]
     rows = {name: array.shape[0] for name, array in feed.items() if array.ndim}
     if len(set(rows.values())) != 1 or len(rows) != len(feed):
@@ -52,6 +57,8 @@ def portions(specs: Mapping[str, TensorSpec], feed: Mapping[str, Array]) -> list
     count = next(iter(rows.values()))
     if count == 0:
         raise JobError("the inputs have no rows")
+    if fixed is None:
+        return [{name: array[at : at + batch] for name, array in feed.items()} for at in range(0, count, batch)]
     whole = -(-count // batch) * batch
     index = np.minimum(np.arange(whole), count - 1)
     return [

@@ -14,7 +14,6 @@ from .arrays import Array
 from .base_session import BaseSession
 from .cuda import Driver
 from .errors import JobError
-from .feed import check_inputs
 from .session import Operators, OperatorTime, Placement, TensorSpec
 from .tensorrt_build import Engine, build, logger, tensorrt, unpack
 
@@ -80,21 +79,6 @@ class TensorRtSession(BaseSession):
         # In this order: what is made of something goes before it.
         self._context = self._engine = self._runtime = None
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns every output `[rows, ...]`; see `Session.run`."""
-        parts = [super(TensorRtSession, self).run(part) for part in self._parts(inputs)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
-        """Returns the call for a timed loop; see `Session.prepare`."""
-        calls = [super(TensorRtSession, self).prepare(part) for part in self._parts(inputs)]
-
-        def call_all() -> None:
-            for call in calls:
-                call()
-
-        return calls[0] if len(calls) == 1 else call_all
-
     def placement(self, precision: str, inputs: Mapping[str, Array] | None = None) -> Placement:
         """Returns the engine's layers: all run on the GPU, and each is what TensorRT made of one or several nodes."""
         inspector = self._engine.create_engine_inspector()
@@ -119,19 +103,11 @@ class TensorRtSession(BaseSession):
 
         profiler = Profiler()
         self._context.profiler = profiler
-        call = super().prepare(self._parts(inputs)[0])
+        call = self.prepare({name: array[: self._most] for name, array in inputs.items()})
         profiler.times_ms.clear()
         for _ in range(calls):
             call()
         return tuple(OperatorTime(name, "layer", total / calls) for name, total in profiler.times_ms.items())
-
-    def _parts(self, inputs: Mapping[str, Array]) -> list[dict[str, Array]]:
-        feed = check_inputs(self.inputs, inputs)
-        rows = max((array.shape[0] for array in feed.values() if array.ndim), default=1)
-        return [
-            {name: array[at : at + self._most] for name, array in feed.items()}
-            for at in range(0, max(rows, 1), self._most)
-        ]
 
     def _call(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         bound = _Bound(self, feed)
