@@ -116,6 +116,35 @@ def test_augmented_rows_ask_the_teacher_about_what_the_student_sees():
     assert result.training.scores[0].after > 0.9
 
 
+def test_fixed_forms_of_a_row_are_asked_about_once(tmp_path):
+    random = np.random.default_rng(0)
+    pictures = random.normal(size=(120, 1, 2, 3)).astype(np.float32)
+    labels = {"late": (pictures[:, 0, 0, 1] > 0).astype(np.int64)}
+    data = rows_of({"features": pictures}, labels, {"train": 0.8, "validation": 0.2})
+    teacher, student = (exported(built(Flat, seed), {"features": pictures[:2]}) for seed in (0, 1))
+    said = []
+    ctx = {"original": teacher, "work": tmp_path, "say": said.append}
+    augment = {"flip": True, "views": 3}
+    first = run("distill", student, data, ctx=ctx, augment=augment)
+    assert "the teacher answered 288 rows" in said
+    # What is kept is what the teacher says of the forms that are fed.
+    live = run("distill", student, data, ctx={"original": teacher}, augment=augment, cache_gb=0.0)
+    for name, values in weights(live.model).items():
+        np.testing.assert_allclose(values, weights(first.model)[name], atol=1e-4)
+    said.clear()
+    run("distill", student, data, ctx={**ctx, "seed": 1}, augment=augment)
+    assert "the teacher answered 288 rows" in said
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, features):
+        return {"score": self.head(features.flatten(1)).squeeze(-1)}
+
+
 MODULE = """
 import torch
 from torch import nn

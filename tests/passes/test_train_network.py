@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tiny_models import built, exported
 from torch import nn
 from torch.nn import functional as F
 from train_kit import Scorer, Tied, model_of
@@ -30,6 +31,18 @@ class Attends(nn.Module):
     def forward(self, features):
         tokens = features[:, None, :, None].expand(-1, -1, -1, 4)
         return {"mixed": F.scaled_dot_product_attention(tokens, tokens, tokens).flatten(1)}
+
+
+class Pictures(nn.Module):
+    """A convolution whose map is unrolled, which wants the channels outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.head = nn.Linear(5 * 4 * 4, 2)
+
+    def forward(self, picture):
+        return {"scores": self.head(torch.relu(self.conv(picture)).view(-1, 80))}
 
 
 def ones(rows=4000):
@@ -127,3 +140,18 @@ def test_a_tied_weight_is_one_parameter_and_comes_back_as_one():
     assert state["up.weight"] is state["again.weight"] and float(state["up.weight"].detach().min()) == 1
     assert model.program.state_dict["up.weight"].detach().min() < 1
     assert changed.lineage == (*model.lineage, "ones")
+
+
+def test_channels_lie_side_by_side_and_answers_stay():
+    pictures = np.random.default_rng(0).normal(size=(7, 3, 6, 6)).astype(np.float32)
+    model = exported(built(Pictures), {"picture": pictures[:2]})
+    network = Network(model, CPU)
+    assert network.parameters["conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    network.train()
+    scores = network((torch.from_numpy(pictures),))[0]["scores"]
+    np.testing.assert_allclose(scores.detach(), model.run({"picture": pictures})["scores"], atol=1e-5)
+    scores.sum().backward()
+    back = with_weights(model, network.moving, "same").program.state_dict
+    assert back["conv.weight"].is_contiguous() and torch.equal(
+        back["conv.weight"], model.program.state_dict["conv.weight"]
+    )

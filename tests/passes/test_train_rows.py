@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from train_kit import BINARY, dataset
+from train_kit import BINARY, dataset, rows_of
 
 from compress.errors import DataError
 from compress.passes.base import Task
 from compress.passes.train.augment import Augment
 from compress.passes.train.options import AugmentOptions
 from compress.passes.train.rows import Order, class_groups, make_pool
+from compress.passes.train.views import Views
 
 
 def batches(order, epoch=1):
@@ -113,3 +114,35 @@ def test_masked_tokens_leave_special_ones_and_other_inputs_alone():
     assert np.array_equal(found[:, [0, 4, 5]], ids[:, [0, 4, 5]])
     assert 0.25 < float((found[:, 1:4] == 103).mean()) < 0.35
     assert np.array_equal(mixed.inputs["mask"], mask) and mixed.share == 1
+
+
+def views(count=3, seed=0):
+    random = np.random.default_rng(1)
+    inputs = {"picture": random.normal(size=(20, 1, 4, 6)).astype(np.float32)}
+    data = rows_of(inputs, {"late": np.arange(20) % 2}, {"train": 1.0})
+    augment = Augment(AugmentOptions(flip=True, shift=1, views=count), {})
+    return Views(make_pool(data, "train", [BINARY]), augment, count, seed), inputs["picture"]
+
+
+def test_a_form_of_a_row_is_the_same_whoever_reads_it():
+    forms, pictures = views()
+    assert len(forms) == 60
+    np.testing.assert_array_equal(forms.read(np.arange(20))["picture"], pictures)
+    whole = forms.read(np.arange(60))["picture"]
+    some = np.array([47, 3, 29, 47])
+    np.testing.assert_array_equal(forms.read(some)["picture"], whole[some])
+    assert (whole[20:40] != pictures).any(axis=(1, 2, 3)).sum() >= 12
+    assert (whole[40:] != whole[20:40]).any() and (views(seed=1)[0].read(np.arange(60))["picture"] != whole).any()
+
+
+def test_every_form_is_drawn_alike():
+    forms, _ = views()
+    drawn = forms.draw(np.repeat(np.arange(20), 300), np.random.default_rng(0))
+    assert np.array_equal(drawn % 20, np.repeat(np.arange(20), 300))
+    assert np.abs(np.bincount(drawn // 20) / 6000 - 1 / 3).max() < 0.03
+
+
+@pytest.mark.parametrize("options", [{"views": 2, "mixup": 0.4}, {"views": 2, "swap": 0.1, "flip": True}, {"views": 2}])
+def test_forms_that_one_row_cannot_have_are_refused(options):
+    with pytest.raises(ValueError, match="views"):
+        AugmentOptions(**options)

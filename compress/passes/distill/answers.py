@@ -16,6 +16,7 @@ from torch import Tensor
 from compress.passes.train.feed import Batch
 from compress.passes.train.network import Network
 from compress.passes.train.rows import Pool
+from compress.passes.train.views import Views
 from compress.store.atomic import stated, write_atomic
 
 Values = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -28,8 +29,8 @@ class Answers:
 
     Attributes:
         network: The teacher, in the form in which it is used.
-        kept: Name of an output or of a tapped value -> `[rows, *shape]` over the whole pool; empty where every batch is
-            asked anew.
+        kept: Name of an output or of a tapped value -> `[rows, *shape]` over all that is fed; empty where every batch
+            is asked anew.
     """
 
     network: Network
@@ -50,14 +51,14 @@ class Answers:
             return self.network(batch.inputs)
 
 
-def row_bytes(network: Network, pool: Pool, arguments: Callable[[Any], tuple[Tensor, ...]]) -> int:
+def row_bytes(network: Network, pool: Pool | Views, arguments: Callable[[Any], tuple[Tensor, ...]]) -> int:
     """Returns the bytes that a teacher's answers take for one row."""
     return sum(values[0].numel() * values.element_size() for values in _ask(network, pool, arguments, 0, 2).values())
 
 
 def keep_answers(
     network: Network,
-    pool: Pool,
+    pool: Pool | Views,
     arguments: Callable[[Any], tuple[Tensor, ...]],
     batch: int,
     folder: Path | None,
@@ -93,7 +94,7 @@ def keep_answers(
 
 
 def _ask(
-    network: Network, pool: Pool, arguments: Callable[[Any], tuple[Tensor, ...]], start: int, end: int
+    network: Network, pool: Pool | Views, arguments: Callable[[Any], tuple[Tensor, ...]], start: int, end: int
 ) -> dict[str, Tensor]:
     with torch.no_grad():
         inputs = tuple(value.to(network.device) for value in arguments(pool.read(np.arange(start, end))))

@@ -82,15 +82,22 @@ def tell_pairs(pairing: Pairing, ctx: Context) -> None:
 def ask_teacher(session: Session, options: DistillOptions, teacher: Model, pairing: Pairing) -> Answers:
     """Returns the teacher's answers, kept where that is right and small enough."""
     network = Network(teacher, session.device, taps=taps_of(pairing, student=False))
-    if options.augment.active:
+    rows = session.views or session.pool
+    if options.augment.active and session.views is None:
         session.ctx.say("the teacher is asked anew for every batch: rows are augmented")
         return Answers(network)
-    size = row_bytes(network, session.pool, teacher.arguments) * len(session.pool)
+    size = row_bytes(network, rows, teacher.arguments) * len(rows)
     if size > options.cache_gb * 1e9:
         session.ctx.say(f"the teacher is asked anew for every batch: {size / 1e9:.1f} GB is more than cache_gb")
         return Answers(network)
-    folder = session.folder("teacher", teacher=teacher.digest, rows=session.pool.fingerprint(), taps=network.taps)
-    return keep_answers(network, session.pool, teacher.arguments, options.batch, folder, session.ctx.say)
+    folder = session.folder(
+        "teacher",
+        teacher=teacher.digest,
+        rows=session.pool.fingerprint(),
+        views=None if session.views is None else [options.augment.model_dump(mode="json"), session.ctx.seed],
+        taps=network.taps,
+    )
+    return keep_answers(network, rows, teacher.arguments, options.batch, folder, session.ctx.say)
 
 
 def taps_of(pairing: Pairing, *, student: bool) -> tuple[str, ...]:

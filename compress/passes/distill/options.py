@@ -22,7 +22,8 @@ class DistillOptions(TrainOptions):
        inside the last attention (Wang et al. 2021, arXiv:2012.15828), `features` times that of the feature maps of
        convolutions (Romero et al. 2015, arXiv:1412.6550).
     4. `pairs` maps patterns on the student's layer names to patterns on the teacher's; default: by depth and shape.
-    5. What the teacher answers is computed once and kept where it takes at most `cache_gb` and no row is augmented.
+    5. What the teacher answers is computed once and kept where it takes at most `cache_gb` and rows are not changed
+       anew each time: without `augment`, or with its `views`.
     """
 
     teacher: ModelConfig | None = None

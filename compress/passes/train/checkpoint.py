@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -54,4 +55,5 @@ def restore_optimizer(optimizer: AdamW, parameters: Mapping[str, nn.Parameter], 
         name, _, key = full.rpartition("@")
         # The count of steps stays on the processor, where AdamW keeps it.
         parameter = parameters[name]
-        optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter.device).clone()
+        # The moments lie in memory as their parameter does, as AdamW makes them.
+        optimizer.state[parameter][key] = value.clone() if key == "step" else torch.empty_like(parameter).copy_(value)

@@ -14,6 +14,7 @@ from compress.model.core import Model
 from compress.passes.train.augment import Augment
 from compress.passes.train.losses import TaskLoss
 from compress.passes.train.rows import Order, Pool
+from compress.passes.train.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Batch:
     """The rows of one step.
 
     Attributes:
-        positions: `[rows]` places in the pool.
+        positions: `[rows]` places in the pool, or among its views.
         inputs: In the Model's order, `[rows, *shape]` each.
         labels: Task name to `[rows]`; anything where `known` is false.
         known: `[rows]` whether a row has labels.
@@ -39,13 +40,23 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Reads, augments and moves rows."""
+    """Reads, augments and moves rows.
+
+    Attributes:
+        pool: The rows.
+        order: Which of them a step sees.
+        model: Whose inputs they are.
+        device: Where they go.
+        augment: What changes them anew each time; None for nothing.
+        views: Their fixed forms, of which each time one is drawn; None for the rows as they are.
+    """
 
     pool: Pool
     order: Order
     model: Model
     device: torch.device
     augment: Augment | None = None
+    views: Views | None = None
 
     @property
     def steps(self) -> int:
@@ -59,7 +70,8 @@ class Feed:
             positions: `[rows]`.
             random: What augmentation draws from.
         """
-        arrays = self.pool.read(positions)
+        places = positions if self.views is None else self.views.draw(positions, random)
+        arrays = (self.pool if self.views is None else self.views).read(places)
         partner, share = None, 1.0
         if self.augment is not None:
             mixed = self.augment(arrays, random)
@@ -68,7 +80,7 @@ class Feed:
         known = positions < self.pool.labelled
         own = np.where(known, positions, 0)
         return Batch(
-            positions=positions,
+            positions=places,
             inputs=tuple(value.to(self.device) for value in self.model.arguments(arrays)),
             labels={name: torch.from_numpy(values[own]).to(self.device) for name, values in self.pool.labels.items()},
             known=torch.from_numpy(known).to(self.device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from compress.schema import Strict
 
@@ -16,6 +16,8 @@ class AugmentOptions(Strict):
     `mixup`, the shape of the Beta distribution of how two rows are mixed (Zhang et al. 2018, arXiv:1710.09412).
     Images: `flip` left to right, `shift` by up to so many pixels, `crop`, the share of a side that may be cut off.
     Texts: `mask`, the share of tokens replaced by the mask token (Devlin et al. 2019, arXiv:1810.04805).
+    `views`: so many fixed forms of each row, the row itself among them, instead of a new one each time; a teacher
+    answers each of them once. What takes values from other rows has no such forms.
     """
 
     swap: float = Field(default=0.0, ge=0, lt=1)
@@ -24,11 +26,20 @@ class AugmentOptions(Strict):
     shift: int = Field(default=0, ge=0, le=256)
     crop: float = Field(default=0.0, ge=0, lt=1)
     mask: float = Field(default=0.0, ge=0, lt=1)
+    views: int = Field(default=0, ge=0, le=100)
 
     @property
     def active(self) -> bool:
         """Whether anything is changed."""
-        return self != AugmentOptions()
+        return self.model_copy(update={"views": 0}) != AugmentOptions()
+
+    @model_validator(mode="after")
+    def _views_of_one_row(self) -> AugmentOptions:
+        if self.views and (self.swap or self.mixup):
+            raise ValueError("views are forms of one row, and swap and mixup need others; remove one of the keys")
+        if self.views and not self.active:
+            raise ValueError("views need something that changes a row: flip, shift, crop or mask")
+        return self
 
 
 class TrainOptions(Strict):

@@ -21,7 +21,7 @@ from compress.evidence import ScoreInfo, TrainingInfo
 from compress.model.core import Model
 from compress.model.layers import MULTIPLYING, layers
 from compress.passes.base import Context, Skip, Task
-from compress.passes.train.augment import make_augment
+from compress.passes.train.augment import Augment, make_augment
 from compress.passes.train.device import choose_device
 from compress.passes.train.feed import Feed
 from compress.passes.train.loop import Fitted, Objective, Trainer
@@ -30,6 +30,7 @@ from compress.passes.train.network import Network
 from compress.passes.train.options import TrainOptions
 from compress.passes.train.rows import Order, Pool, class_groups, make_pool
 from compress.passes.train.score import Score, Validator
+from compress.passes.train.views import Views
 from compress.store.cache import key
 
 VALIDATION = "validation"
@@ -75,6 +76,17 @@ class Session:
             return None
         plain = [replace(loss, weight=1.0, class_weights=None, focal=0.0, smoothing=0.0) for loss in self.losses]
         return Validator(self.data, VALIDATION, self.model, plain, 4 * self.options.batch)
+
+    @cached_property
+    def augment(self) -> Augment | None:
+        """What changes rows; None where nothing is asked for."""
+        return make_augment(self.options.augment, self.data, self.where)
+
+    @cached_property
+    def views(self) -> Views | None:
+        """The fixed forms of the rows; None where they are fed as they are, or changed anew each time."""
+        count = self.options.augment.views
+        return Views(self.pool, self.augment, count, self.ctx.seed) if self.augment is not None and count else None
 
     def network(self, model: Model, **arguments: Any) -> Network:
         """Returns a Model's graph ready to learn, as the options say. `arguments` go to `Network`."""
@@ -122,12 +134,13 @@ class Session:
         if self.options.sampling != "shuffle":
             groups = class_groups(self.pool, self.ctx.tasks)
         order = Order(groups, self.options.batch, self.options.sampling, self.ctx.seed)
-        augment = make_augment(self.options.augment, self.data, self.where)
         decayed = {layer.weight for layer in layers(self.model) if layer.operator in MULTIPLYING}
         trainer = Trainer(
             network=network,
             objective=objective,
-            feed=Feed(self.pool, order, self.model, self.device, augment),
+            feed=Feed(
+                self.pool, order, self.model, self.device, self.augment if self.views is None else None, self.views
+            ),
             validator=self.validator,
             # A tied weight has one of its names in the network.
             decayed=frozenset(decayed | {network.alias(name) for name in decayed}),
