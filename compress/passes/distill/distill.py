@@ -18,6 +18,7 @@ from compress.passes.distill.answers import Answers, keep_answers, row_bytes
 from compress.passes.distill.objective import Distillation
 from compress.passes.distill.options import DistillOptions
 from compress.passes.distill.pairing import Pairing, pair
+from compress.passes.train.memory import kept_memory
 from compress.passes.train.network import Network, with_weights
 from compress.passes.train.session import Session, open_session
 from compress.recipe import ModelConfig
@@ -97,7 +98,8 @@ def ask_teacher(session: Session, options: DistillOptions, teacher: Model, pairi
         views=None if session.views is None else [options.augment.model_dump(mode="json"), session.ctx.seed],
         taps=network.taps,
     )
-    return keep_answers(network, rows, teacher.arguments, options.batch, folder, session.ctx.say)
+    with kept_memory():
+        return keep_answers(network, rows, teacher.arguments, options.batch, folder, session.ctx.say)
 
 
 def taps_of(pairing: Pairing, *, student: bool) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from compress.errors import PassError
 from compress.evidence import EpochInfo
 from compress.passes.train.checkpoint import optimizer_tensors, read_state, restore_optimizer, write_state
 from compress.passes.train.feed import Batch, Feed
+from compress.passes.train.memory import kept_memory
 from compress.passes.train.network import Network
 from compress.passes.train.options import TrainOptions
 from compress.passes.train.score import Score, Validator
@@ -116,7 +117,7 @@ class Trainer:
             StoreError: If a checkpoint cannot be written.
         """
         devices = [self.network.device] if self.network.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with kept_memory(), torch.random.fork_rng(devices=devices):
             return self._fit()
 
     def _fit(self) -> Fitted:
