@@ -64,7 +64,7 @@ def run_passes(
         title = f"pass {index + 1} of {len(plan.recipe.passes)}"
         progress.step(f"{title}: {config.kind}")
         context = replace(_context(config, index, source, plan, title, progress), tasks=tasks, measure=measure)
-        result = _run(config, model, data, context, cache, f"{index}-{config.kind}")
+        result = _run(config, model, data, context, cache)
         if ranges and result.changed:
             raise RecipeError(
                 f"{plan.where}: passes[{index}] ({config.kind}) changes a graph whose ranges an earlier pass found",
@@ -106,13 +106,14 @@ def _context(config: PassConfig, index: int, source: Model, plan: Plan, title: s
     )
 
 
-def _run(config: PassConfig, model: Model, data: Dataset, ctx: Context, cache: Cache | None, name: str) -> PassResult:
+def _run(config: PassConfig, model: Model, data: Dataset, ctx: Context, cache: Cache | None) -> PassResult:
     if cache is None:
         return run_pass(config.kind, model, data, ctx, allow_no_change=config.allow_no_change)
     step = _key(config, model, data, ctx)
     kept = cache.get(step)
     if kept is None:
-        work = cache.folder / "work" / name
+        # One folder for all passes: what a teacher answered serves the next one, too.
+        work = cache.folder / "work"
         result = run_pass(config.kind, model, data, replace(ctx, work=work), allow_no_change=config.allow_no_change)
         kept = _keep(cache, step, result)
     record: _Record = from_json(_Record, kept["result"], step)

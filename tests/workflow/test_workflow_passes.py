@@ -80,6 +80,15 @@ def test_a_pass_that_was_interrupted_goes_on(project: Project, tmp_path: Path) -
     assert resumed.compressed.digest == whole.compressed.digest
 
 
+def test_what_a_teacher_answered_serves_the_next_pass(project: Project, tmp_path: Path) -> None:
+    distill = {**TRAIN, "kind": "distill", "epochs": 1}
+    project.change(**FRESH, passes=[distill, {**distill, "temperature": 4.0}])
+    told = Told()
+    built(project, tmp_path / "cache", told)
+    assert sum("the teacher answered" in title for title in told.said) == 1
+    assert sum("the teacher's answers were there already" in title for title in told.said) == 1
+
+
 def test_no_pass_sees_the_test_rows(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     real = running.run_pass
