@@ -147,8 +147,10 @@ def _place(runtime: str, cpu: str) -> Target:
 
 
 def _told(error: CompressError) -> str:
-    """The first line, without the place of the file that it begins with."""
-    return error.message.splitlines()[0].rpartition(f"{os.sep}objects{os.sep}")[2].partition(": ")[2] or error.message
+    """The first line, without the place of the file that it may begin with."""
+    first = error.message.splitlines()[0]
+    _, found, rest = first.partition(f"{os.sep}objects{os.sep}")
+    return rest.partition(": ")[2] if found else first
 
 
 def _cell(found: tuple[Parity, ...]) -> str:
