@@ -124,7 +124,12 @@ def _cells(
             keep_arrays(cache, step, kept)
         return kept
 
-    here = ask(LocalHost())
+    try:
+        here = ask(LocalHost())
+    except CompressError as error:
+        yield f"error: {_told(error)}"
+        yield from (NOT_THERE for _ in given.processors)
+        return
     yield _cell(parity(models.compressed.run(inputs), here, name="graph", decisions=decisions))
     for cpu in given.processors:
         if PROCESSORS[cpu].architecture != this_architecture() and target.runtime not in RUNTIMES:
@@ -134,11 +139,18 @@ def _cells(
         try:
             yield _cell(parity(here, ask(open_host(place)), name="local", decisions=decisions, place=cpu))
         except CompressError as error:
-            yield f"error: {error.message.splitlines()[0]}"
+            yield f"error: {_told(error)}"
 
 
 def _place(runtime: str, cpu: str) -> Target:
     return Target.model_validate({"schema": 1, "name": cpu, "runtime": runtime, "host": "emulated", "cpu": cpu})
+
+
+def _told(error: CompressError) -> str:
+    """The first line, without the place of the file that it may begin with."""
+    first = error.message.splitlines()[0]
+    _, found, rest = first.partition(f"{os.sep}objects{os.sep}")
+    return rest.partition(": ")[2] if found else first
 
 
 def _cell(found: tuple[Parity, ...]) -> str:
