@@ -2,10 +2,11 @@
 
     edge-compress doctor --setup emulated
     python examples/assets.py fashion_mnist
-    python benchmarks/parity.py --write benchmarks/parity.md
+    python benchmarks/parity.py --rows 100 --write benchmarks/parity.md
 
 Every file is made as in the example's recipe, once for any processor (`cpu = "any"`: 7-bit weights in ONNX Runtime) and
-once for ones with a dot product (8 bits). No times are taken.
+once for ones with a dot product (8 bits). No times are taken. What a run finds is added to the rows that are recorded
+beside the page, so that a part can be asked alone.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from parity_table import NOT_THERE, Row, page, record
 
 from compress.bench.environment import environment
 from compress.errors import CompressError
@@ -24,10 +26,10 @@ from compress.evaluate.parity import parity
 from compress.evidence import Parity
 from compress.hosts import Host, open_host
 from compress.hosts.calls import run_outputs
+from compress.hosts.emulation import RUNTIMES
 from compress.hosts.local import LocalHost
-from compress.processors import emulated
+from compress.processors import PROCESSORS, emulated, this_architecture
 from compress.recipe import load_recipe
-from compress.report.markdown_text import table
 from compress.report.places import difference
 from compress.store.cache import Cache, key
 from compress.target import Target
@@ -41,38 +43,41 @@ from compress.workflow.progress import Silent
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"credit": "examples/credit_default/recipe.toml", "fashion": "examples/fashion_items/recipe.toml"}
 SCHEMES = ("float32", "int8-static", "int8-dynamic")
-PROCESSORS = ("haswell", "cortex-a76", "cortex-a53")
-HEADINGS = ("model", "file", "weights", "here, against the graph")
+ASKED = ("haswell", "cortex-a76", "cortex-a53")
+# Runtime -> the package that runs it.
+PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "executorch": "executorch"}
+TARGETS = ("onnxruntime-cpu", "litert-cpu", "executorch-cpu")
 TIMEOUT_S = 3600
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200, help="test rows a file is asked (200)")
-    parser.add_argument("--processors", nargs="+", default=PROCESSORS, choices=[item.name for item in emulated()])
+    parser.add_argument("--processors", nargs="+", default=ASKED, choices=[item.name for item in emulated()])
     parser.add_argument("--model", choices=MODELS, action="append", help="only this model")
-    parser.add_argument("--target", action="append", help="only this target of the recipe")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="only this target")
+    parser.add_argument("--scheme", choices=SCHEMES, action="append", help="only this scheme")
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache/parity", help="finished steps")
-    parser.add_argument("--write", type=Path, help="write the table here")
+    parser.add_argument("--write", type=Path, help="add the rows to this page and to the .json beside it")
     given = parser.parse_args()
+    machine, emulator = _machine()
     rows = []
     for name in given.model or MODELS:
-        for row in _model(name, given.rows, given.processors, given.target, Cache(given.cache)):
-            rows.append(row)
-            print(" | ".join(row), flush=True)
-    text = _page(rows, given.rows, given.processors)
-    if given.write:
-        given.write.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+        for runtime, file, bits, here, *there in _model(name, given, Cache(given.cache)):
+            found = dict(zip(given.processors, there, strict=True))
+            rows.append(Row(machine, given.rows, emulator, runtime, name, file, bits, here, found))
+            print(" | ".join((name, file, bits, here, *there)), flush=True)
+            if given.write:
+                given.write.write_text(page(record(given.write.with_suffix(".json"), rows)), encoding="utf-8")
+    if not given.write:
+        print(page(rows))
 
 
-def _model(
-    name: str, count: int, processors: Sequence[str], targets: Sequence[str] | None, cache: Cache
-) -> Iterator[tuple[str, ...]]:
+def _model(name: str, given: argparse.Namespace, cache: Cache) -> Iterator[tuple[str, ...]]:
+    """Yields runtime, file, weights, the cell of this machine and those of the processors."""
     path = ROOT / MODELS[name]
-    recipe = load_recipe(path).model_copy(update={"schemes": SCHEMES, "explain": None})
-    recipe = recipe.model_copy(update={"targets": tuple(targets or recipe.targets)})
+    changes = {"schemes": given.scheme or SCHEMES, "targets": given.target or TARGETS, "explain": None}
+    recipe = load_recipe(path).model_copy(update={key: value and tuple(value) for key, value in changes.items()})
     plan = make_plan(recipe, path.parent, str(path))
     dataset, labels = load_rows(plan)
     models = build_models(open_model(plan, dataset, Silent()), plan, (), None, Silent())
@@ -90,8 +95,10 @@ def _model(
                 bits = "float" if item.precision == "float" else "8 bits"
                 if target.runtime == "onnxruntime" and item.precision == "int8" and cpu == "any":
                     bits = "7 bits"
-                cells = _cells(item, target, models, holdout, count, processors, cache)
-                yield (name, f"{target.runtime} {item.scheme}", bits, *cells)
+                cells = _cells(item, target, models, holdout, given, cache)
+                package = PACKAGES[target.runtime]
+                runtime = f"{package} {_packages(target.runtime)[package]}"
+                yield (runtime, f"{target.runtime} {item.scheme}", bits, *cells)
 
 
 def _cells(
@@ -99,18 +106,16 @@ def _cells(
     target: Target,
     models: Models,
     holdout: Holdout,
-    count: int,
-    processors: Sequence[str],
+    given: argparse.Namespace,
     cache: Cache,
 ) -> Iterator[str]:
-    chosen = spread(holdout.parity_rows, count)
+    chosen = spread(holdout.parity_rows, given.rows)
     inputs = {name: np.ascontiguousarray(array[chosen]) for name, array in holdout.inputs.items()}
     decisions = {question.output: question.decision for question in holdout.questions}
     rows = hashlib.sha256(chosen.tobytes() + holdout.fingerprint.encode()).hexdigest()
 
     def ask(host: Host) -> dict[str, np.ndarray]:
-        # What a file answers hangs on the runtime, not on this program.
-        packages = {name: version for name, version in versions(target.runtime).items() if name != "edge-compress"}
+        packages = _packages(target.runtime)
         step = key("answers", artifact=item.sha, machine=host.machine, rows=rows, versions=packages)
         kept = kept_arrays(cache, step)
         if kept is None:
@@ -119,46 +124,48 @@ def _cells(
             keep_arrays(cache, step, kept)
         return kept
 
-    here = ask(LocalHost())
+    try:
+        here = ask(LocalHost())
+    except CompressError as error:
+        yield f"error: {_told(error)}"
+        yield from (NOT_THERE for _ in given.processors)
+        return
     yield _cell(parity(models.compressed.run(inputs), here, name="graph", decisions=decisions))
-    for cpu in processors:
+    for cpu in given.processors:
+        if PROCESSORS[cpu].architecture != this_architecture() and target.runtime not in RUNTIMES:
+            yield NOT_THERE
+            continue
         place = _place(target.runtime, cpu)
         try:
             yield _cell(parity(here, ask(open_host(place)), name="local", decisions=decisions, place=cpu))
         except CompressError as error:
-            yield f"error: {error.message.splitlines()[0]}"
+            yield f"error: {_told(error)}"
 
 
 def _place(runtime: str, cpu: str) -> Target:
     return Target.model_validate({"schema": 1, "name": cpu, "runtime": runtime, "host": "emulated", "cpu": cpu})
 
 
+def _told(error: CompressError) -> str:
+    """The first line, without the place of the file that it may begin with."""
+    first = error.message.splitlines()[0]
+    _, found, rest = first.partition(f"{os.sep}objects{os.sep}")
+    return rest.partition(": ")[2] if found else first
+
+
 def _cell(found: tuple[Parity, ...]) -> str:
     return "; ".join(difference(item) if item.flips is None else f"{difference(item)}, {item.flips}" for item in found)
 
 
-def _page(rows: list[tuple[str, ...]], count: int, processors: Sequence[str]) -> str:
-    machine = environment(()).machine
-    runtimes = {
-        name: version for key in ("onnxruntime", "litert", "executorch") for name, version in versions(key).items()
-    }
-    packages = ", ".join(f"{name} {runtimes[name]}" for name in ("onnxruntime", "ai-edge-litert", "executorch"))
-    chosen = "" if tuple(processors) == PROCESSORS else f" --processors {' '.join(processors)}"
-    emulator = open_host(_place("litert", "haswell")).machine
-    return f"""# The same files on other processors
+def _packages(runtime: str) -> dict[str, str]:
+    """What a file's answers hang on: the runtime, not this program."""
+    return {name: version for name, version in versions(runtime).items() if name != "edge-compress"}
 
-```
-python benchmarks/parity.py --rows {count}{chosen} --write benchmarks/parity.md
-```
 
-Each cell is the largest difference of an output, its share of the output's range, and the number of {count} test
-rows that are decided otherwise. "Here" ({machine["cpu"]}: {", ".join(machine["features"])}) is compared
-with the graph that the file was made from; every other column is the same file on the same rows, one a call, compared
-with its answers here. Processors are emulated ({emulator[emulator.index("(") + 1 : -1]}); {packages}.
-A file that is the same for any processor and for those with a dot product stands once.
-
-{table((*HEADINGS, *processors), rows)}
-"""
+def _machine() -> tuple[str, str]:
+    """This processor with its instructions, and what emulates the others."""
+    machine, emulator = environment(()).machine, open_host(_place("litert", "haswell")).machine
+    return f"{machine['cpu']}: {', '.join(machine['features'])}", emulator[emulator.index("(") + 1 : -1]
 
 
 if __name__ == "__main__":

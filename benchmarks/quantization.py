@@ -92,7 +92,7 @@ def _case(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 out = folder / f"{tool}.{setting.replace(' ', '-')}.onnx"
                 print(f"{name}: {label}", flush=True)
                 try:
-                    figures = json.loads(quantize(tool, setting, folder, out, options.envs, TIMEOUT_S))
+                    figures = json.loads(quantize(tool, setting, folder, out, options.envs, options.limit_s))
                     # Some write weights into a file beside it.
                     size = sum(path.stat().st_size for path in folder.glob(f"{out.name}*"))
                     made[label] = {**figures, "bytes": size}
@@ -189,6 +189,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tools", default=",".join(PEERS), help=f"of: {', '.join(PEERS)}")
     parser.add_argument("--cases", default=",".join(SOURCES), help=f"of: {', '.join(SOURCES)}")
     parser.add_argument("--pairs", type=int, default=11, help="processes a file")
+    parser.add_argument("--limit-s", type=float, default=TIMEOUT_S, help="a tool that takes longer stands with that")
+    parser.add_argument("--limit-s", type=float, default=TIMEOUT_S, help="a tool that takes longer stands with that")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and few pairs; writes no table")
     options = parser.parse_args()
     for key, known in (("tools", PEERS), ("cases", SOURCES)):

@@ -26,7 +26,9 @@ class Task:
 
     Attributes:
         setting: `default`: the tool's documented defaults for static quantization; `best`: its documented settings for
-            int8 on such a processor; `dynamic`: ranges found at run time, where the tool has it.
+            int8 on such a processor; `products`: those, on matrix products alone, which each tool can be told and which
+            a Transformer with its features' scales inside needs; `dynamic`: ranges found at run time, where the tool
+            has it.
         model: The float32 file.
         out: Where the int8 file goes.
         rows: Calibration rows by input, `[rows, ...]`.
@@ -42,7 +44,12 @@ class Task:
     @property
     def best(self) -> bool:
         """Whether the tool's best settings are asked for."""
-        return self.setting == "best"
+        return self.setting in ("best", "products")
+
+    @property
+    def products(self) -> bool:
+        """Whether matrix products alone are to be quantized."""
+        return self.setting == "products"
 
     def feeds(self) -> Iterator[dict[str, Any]]:
         """One row at a time, as the tools' own examples feed them."""
@@ -51,6 +58,7 @@ class Task:
 
 
 Prepared = Callable[[], None]
+PRODUCTS = ["MatMul", "Gemm"]
 
 
 def _onnxruntime(task: Task) -> Prepared:
@@ -74,7 +82,10 @@ def _onnxruntime(task: Task) -> Prepared:
             optimize_model(str(task.model), "bert", opt_level=0).save_model_to_file(str(prepared))
             quantize_dynamic(prepared, task.out, per_channel=True, extra_options={"DefaultTensorType": 1})
         elif task.best:
-            quantize_static(prepared, task.out, Reader(), per_channel=True, activation_type=QuantType.QUInt8)
+            settings: dict[str, Any] = {"op_types_to_quantize": PRODUCTS} if task.products else {}
+            quantize_static(
+                prepared, task.out, Reader(), per_channel=True, activation_type=QuantType.QUInt8, **settings
+            )
         else:
             quantize_static(prepared, task.out, Reader())
 
@@ -88,10 +99,15 @@ def _nncf(task: Task) -> Prepared:
     def run() -> None:
         rows = list(task.feeds())
         settings: dict[str, Any] = {"subset_size": len(rows)}
+        model = onnx.load(task.model)
         if task.best:
-            settings |= {"preset": nncf.QuantizationPreset.MIXED, "fast_bias_correction": False}
+            # Its slow bias correction writes a graph with one name twice where an input is read by several layers.
+            settings |= {"preset": nncf.QuantizationPreset.MIXED, "fast_bias_correction": task.products}
             settings |= {"model_type": nncf.ModelType.TRANSFORMER} if task.transformer else {}
-        onnx.save(nncf.quantize(onnx.load(task.model), nncf.Dataset(rows), **settings), task.out)
+        if task.products:
+            others = sorted({node.op_type for node in model.graph.node}.difference(PRODUCTS))
+            settings["ignored_scope"] = nncf.IgnoredScope(types=others)
+        onnx.save(nncf.quantize(model, nncf.Dataset(rows), **settings), task.out)
 
     return run
 
@@ -148,6 +164,8 @@ def _olive(task: Task) -> Prepared:
             settings["data_config"] = {"name": "rows", "load_dataset_config": {"type": "rows_of_the_case"}}
         if task.best:
             settings |= {"per_channel": True, "precision": "int8", "activation_type": "uint8"}
+        if task.products:
+            settings["op_types_to_quantize"] = PRODUCTS
         kind = OnnxDynamicQuantization if task.setting == "dynamic" else OnnxStaticQuantization
         made = create_pass_from_dict(kind, settings, disable_search=True).run(
             ONNXModelHandler(model_path=str(task.model)), str(task.out.with_suffix(""))
@@ -168,7 +186,11 @@ def _aimet(task: Task) -> Prepared:
         settings: dict[str, Any] = {"dummy_input": rows[0], "providers": ["CPUExecutionProvider"]}
         if task.best:
             settings["config_file"] = get_path_for_per_channel_config()
-        model = QuantizationSimModel(onnx.load(task.model), **settings)
+        source = onnx.load(task.model)
+        read = {name for node in source.graph.node if node.op_type in PRODUCTS for name in node.input[:2]}
+        model = QuantizationSimModel(source, **settings)
+        for name, quantizer in model.qc_quantize_op_dict.items():
+            quantizer.enabled = quantizer.enabled and (name in read or not task.products)
         model.compute_encodings(rows)
         onnx.save(model.to_onnx_qdq(prequantize_constants=task.best), task.out)
 
@@ -180,6 +202,8 @@ def _modelopt(task: Task) -> Prepared:
 
     def run() -> None:
         settings: dict[str, Any] = {"calibration_method": "max", "high_precision_dtype": "fp32"} if task.best else {}
+        if task.products:
+            settings["op_types_to_quantize"] = PRODUCTS
         quantize(
             str(task.model),
             quantize_mode="int8",
@@ -218,7 +242,7 @@ def _edge_compress(task: Task) -> Prepared:
     target = Target.model_validate({"schema": 1, "runtime": "onnxruntime", "cpu": cpu or "any"})
 
     def run() -> None:
-        size = 32
+        size = 8  # the others calibrate row by row
         count = len(next(iter(task.rows.values())))
         batches = ({n: array[at : at + size] for n, array in task.rows.items()} for at in range(0, count, size))
         ranges = calibrate(model, batches) if kind == "static" else None

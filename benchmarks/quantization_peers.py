@@ -37,8 +37,8 @@ PEERS = {
         ("static any", "static native"),
         ("static any", "static native", "dynamic any", "dynamic native"),
     ),
-    RUNTIME: Peer((), transformer=("default", "best", "dynamic", "dynamic best")),
-    "nncf": Peer(("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1")),
+    RUNTIME: Peer((), transformer=("default", "best", "products", "dynamic", "dynamic best")),
+    "nncf": Peer(("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1"), transformer=("default", "best", "products")),
     "onnx-neural-compressor": Peer(
         # Its own requirements lack the last four.
         (
@@ -49,10 +49,11 @@ PEERS = {
     ),
     # Its own requirements lack the last one.
     "olive": Peer(
-        ("olive-ai==0.13.0", "onnxruntime==1.31.1", "requests==2.34.2"), transformer=("default", "best", "dynamic")
+        ("olive-ai==0.13.0", "onnxruntime==1.31.1", "requests==2.34.2"),
+        transformer=("default", "best", "products", "dynamic"),
     ),
-    "aimet-onnx": Peer(("aimet-onnx==2.42.0",)),
-    "modelopt": Peer(("nvidia-modelopt[onnx]==0.47.0",)),
+    "aimet-onnx": Peer(("aimet-onnx==2.42.0",), transformer=("default", "best", "products")),
+    "modelopt": Peer(("nvidia-modelopt[onnx]==0.47.0",), transformer=("default", "best", "products")),
 }
 
 

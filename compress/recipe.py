@@ -268,7 +268,7 @@ class CalibrationConfig(Strict):
     """
 
     rows: int = Field(default=512, ge=1)
-    batch: int = Field(default=64, ge=1)
+    batch: int = Field(default=16, ge=1)
     method: CalibrationMethod = "min-max"
     percentile: float = Field(default=99.99, gt=50, le=100)
     averaging: float = Field(default=0.01, gt=0, le=1)

@@ -25,6 +25,7 @@ EVERYWHERE = (
     "tflite-runtime-cpu",
     "executorch-cpu",
     "torch-cpu",
+    "torch-compile-cpu",
 )
 
 

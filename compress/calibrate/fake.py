@@ -7,6 +7,8 @@ import torch
 from compress.model.layers import Layer
 
 LEVELS = 256
+# The largest integer of a weight where it is not the largest of its bits: ONNX Runtime's reduced range is -64 to 64.
+_LARGEST = {7: 64}
 
 
 def fake_weight(weight: torch.Tensor, bits: int, axis: int | None) -> torch.Tensor:
@@ -14,7 +16,7 @@ def fake_weight(weight: torch.Tensor, bits: int, axis: int | None) -> torch.Tens
 
     Args:
         weight: Any shape.
-        bits: Of the integers; the most negative one is not used.
+        bits: Of the integers; the most negative one is not used. 7 are the reduced range of ONNX Runtime, -64 to 64.
         axis: The dimension with a scale an entry; None for one scale.
     """
     others = [place for place in range(weight.dim()) if place != axis]
@@ -24,7 +26,7 @@ def fake_weight(weight: torch.Tensor, bits: int, axis: int | None) -> torch.Tens
 
 def rounded(weight: torch.Tensor, peak: torch.Tensor, bits: int) -> torch.Tensor:
     """Returns a weight rounded to symmetric signed integers, the largest of which stands for `peak` (it broadcasts)."""
-    largest = 2 ** (bits - 1) - 1
+    largest = _LARGEST.get(bits, 2 ** (bits - 1) - 1)
     step = torch.where(peak > 0, peak / largest, torch.ones_like(peak))
     return (weight / step).round().clamp(-largest, largest) * step
 

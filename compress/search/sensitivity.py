@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from compress.evidence import LayerEffect
 
-# A layer whose return to float costs less time than this share of a millisecond is taken to cost this much: a time
-# below the noise of the measurement, or a gain, must not make its worth infinite.
-_LEAST_MS = 1e-3
+# A layer whose return to float costs less than this share of a call is taken to cost this much: what lies below the
+# noise of the measurement, or is a gain, must not make a layer that hardly errs worth more than one that does.
+_LEAST_SHARE = 0.02
 
 
 def noise(effect: LayerEffect) -> float:
@@ -22,12 +22,12 @@ def most_harmful_first(effects: Sequence[LayerEffect]) -> tuple[LayerEffect, ...
 
 
 def back_to_float(effects: Sequence[LayerEffect]) -> tuple[str, ...]:
-    """Returns the layers in the order in which they should go back to float: by error saved per millisecond spent.
+    """Returns the layers in the order in which they should go back to float: by error saved per time spent.
 
     Layers that were not timed come behind those that were, by their error alone.
     """
     usable = [item for item in effects if not item.error and noise(item) > 0]
-    timed = [item for item in usable if item.float_ms is not None]
-    untimed = [item for item in usable if item.float_ms is None]
-    timed.sort(key=lambda item: (-noise(item) / max(item.float_ms or 0.0, _LEAST_MS), item.layer))
+    timed = [item for item in usable if item.float_ratio is not None]
+    untimed = [item for item in usable if item.float_ratio is None]
+    timed.sort(key=lambda item: (-noise(item) / max((item.float_ratio or 1.0) - 1, _LEAST_SHARE), item.layer))
     return tuple(item.layer for item in (*timed, *most_harmful_first(untimed)))

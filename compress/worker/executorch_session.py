@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 import torch
-from executorch.extension.pybindings import portable_lib
+
+# The library itself, not `portable_lib` around it: that one imports the exporter for the name of a warning, which takes
+# three quarters of a worker's start. torch comes first: the library needs torch's own.
+from executorch.extension.pybindings import _portable_lib as portable_lib
 
 from .arrays import Array
 from .base_session import BaseSession
@@ -56,10 +59,10 @@ class ExecuTorchSession(BaseSession):
             self._data = data
             self._module: Any = portable_lib._load_for_executorch_from_buffer(data)
             meta = self._module.method_meta(METHOD)
-        except (RuntimeError, OSError) as error:
+            given = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())]
+            made = [meta.output_tensor_meta(index) for index in range(meta.num_outputs())]
+        except (RuntimeError, OSError, IndexError) as error:
             raise JobError(f"{artifact}: ExecuTorch cannot open it: {error}") from error
-        given = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())]
-        made = [meta.output_tensor_meta(index) for index in range(meta.num_outputs())]
         self._about = _read_about(self._module)
         names_in = _names(self._about.get("inputs"), len(given), "input")
         names_out = _names(self._about.get("outputs"), len(made), "output")

@@ -195,8 +195,11 @@ def _fewest(ladder: Ladder, attempts: Attempts, sensitivities: list[Sensitivity]
         ladder.skip(rung, "any layer", f"of {quantized} quantized layers repair.max_float lets none go back")
         return
     if not sensitivities:
+        started = ladder.clock()
         found = find_sensitivity(attempts, ladder.best, settings.model_copy(update={"mode": "alone"}))
         sensitivities.append(found)
+        # It may take longer than all trials together, and would be for nothing if none of them followed.
+        ladder.budget_s += ladder.clock() - started
     ladder.fewest(rung, back_to_float(sensitivities[0].layers), most)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from compress.bench.conductor import BenchItem, measure
-from compress.errors import CompressError, StoreError
+from compress.bench.duels import Fighter, Ring, in_turns
+from compress.errors import CompressError, StoreError, WorkerError
 from compress.evaluate.parity import parity
 from compress.evidence import LayerEffect, Sensitivity, from_json, to_json
 from compress.hosts.calls import run_outputs
@@ -24,8 +26,8 @@ from compress.workflow.attempts import Attempts, only_layer, without_layers
 from compress.workflow.build import find_ranges, lower_float, quantize
 from compress.workflow.measure import Arrays
 
-# Rounds and timed seconds of a layer: enough for an order, and there are many layers.
-_PAIRS, _SECONDS = 5, 0.05
+# Processes and timed seconds of a layer: enough for an order, and there are many layers.
+_PROCESSES, _SECONDS = 5, 0.1
 
 
 def find_sensitivity(attempts: Attempts, trial: Trial, settings: SensitivityConfig) -> Sensitivity:
@@ -148,36 +150,28 @@ def _timed(attempts: Attempts, trial: Trial, effects: Sequence[LayerEffect]) -> 
 
 
 def _measure(attempts: Attempts, whole: str, files: dict[str, str]) -> dict[str, tuple[float, float]]:
-    """Layer -> the ratio of times, and the difference in milliseconds."""
+    """Layer -> the ratio of times, in turns within a process, and the difference in milliseconds."""
     site, recipe = attempts.site, attempts.site.plan.recipe
     attempts.progress.step(f"{site.target.name}: {attempts.scheme.name}: timing {len(files)} layers in float")
-    named = {"": whole, **files}
+    coin = np.random.default_rng(recipe.seed)
+    found = {}
     with tempfile.TemporaryDirectory(prefix="edge-compress-") as folder:
         inputs = Path(folder) / "inputs.npz"
         batch = recipe.measure.batch
         first: Any = {name: array[:batch] for name, array in site.holdout.inputs.items()}
         np.savez(inputs, allow_pickle=False, **first)
-        results = measure(
-            site.clock,
-            [BenchItem(name, site.target.runtime, site.cache.path(sha), "int8") for name, sha in named.items()],
-            inputs,
-            threads=site.target.threads,
-            batch=batch,
-            seconds=_SECONDS,
-            pairs=_PAIRS,
-            max_pairs=_PAIRS,
-            tolerance=recipe.measure.tolerance,
-            seed=recipe.seed,
-            timeout_s=recipe.measure.timeout_s,
-            progress=attempts.progress.advance,
-        )
-    base = results[""].latency
-    found = {}
-    for name in files:
-        latency = results[name].latency
-        if base is not None and latency is not None and latency.comparison is not None:
-            ratio = latency.comparison.ratio
-            found[name] = (ratio, (ratio - 1) * base.median_ms)
+        ring = Ring(site.target.runtime, inputs, batch, recipe.measure.timeout_s, _SECONDS)
+        base = Fighter(site.cache.path(whole), site.target.threads)
+        for done, (name, sha) in enumerate(files.items(), start=1):
+            take = in_turns(site.clock, base, Fighter(site.cache.path(sha), site.target.threads), ring)
+            try:
+                samples = [take(bool(coin.integers(2))) for _ in range(_PROCESSES)]
+            except WorkerError:
+                continue
+            ratio = math.exp(median(sample.log_ratio for sample in samples))
+            base_ms = median((sample.judged_ms or (sample.baseline_ms,))[0] for sample in samples)
+            found[name] = (ratio, (ratio - 1) * base_ms)
+            attempts.progress.advance(done, len(files))
     return found
 
 

@@ -56,7 +56,7 @@ class PixelScale(nn.Module):
             self.register_buffer(name, scaled, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps `image` `[batch, 3, height, width]` to the same shape."""
+        """Maps `image` `[batch, 3, height, width]` to the same shape; a grey one, of one channel, to three."""
         return (image - self.mean) / self.std
 
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
-from tiny_models import answers, sqnr_db
+from tiny_models import answers, built, engine, exported, normal, sqnr_db, target
+from torch import nn
 
+from compress.calibrate import calibrate
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import Joined, carried
 from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, code, read
 
 STATIC = BUILTIN_SCHEMES["int8-static"]
-ADD, PAD, MEAN, QUANTIZE = 0, 34, 40, 114
+ADD, RESIZE, PAD, MEAN, QUANTIZE = 0, 23, 34, 40, 114
 
 
 def step(name, *inputs):
@@ -92,3 +95,17 @@ def test_no_integer_becomes_a_number_only_to_be_rounded_again(runtime, name, cor
         whole = {int(item.outputs[0]) for item in operators if code(flat, item) == DEQUANTIZE}
         again = [item for item in operators if code(flat, item) == QUANTIZE and int(item.inputs[0]) in whole]
     assert not again
+
+
+@pytest.mark.parametrize(("size", "integer"), [(12, True), (4, False)])
+def test_what_enlarges_an_image_for_a_convolution_runs_on_integers(size, integer):
+    rows = {"input": normal(3, 6, 6)(np.random.default_rng(0), 40)}
+    resize = nn.Upsample(size=(size, size), mode="bilinear")
+    model = exported(built(lambda: nn.Sequential(resize, nn.Conv2d(3, 8, 3), nn.ReLU())), rows)
+    lowered = engine("litert").lower(model)
+    file = engine("litert").quantize(lowered, STATIC, calibrate(model, [rows]), target("litert"))
+    flat = read(file.data)
+    graph = flat.subgraphs[0]
+    (made,) = [graph.tensors[item.outputs[0]].type for item in graph.operators if code(flat, item) == RESIZE]
+    assert (made == INT8) is integer
+    assert sqnr_db(model.run(rows)["output"], answers("litert", file.data, rows)["output"]) > 30

@@ -14,7 +14,9 @@ from tiny_models import answers, built, engine, exported, normal, sqnr_db, targe
 from torch import nn
 
 from compress.calibrate import calibrate
+from compress.calibrate.fake import fake_weight
 from compress.errors import CompressError, LoweringError
+from compress.model.core import state
 from compress.model.layers import layers
 from compress.recipe import BUILTIN_SCHEMES, LayerRule
 from compress.runtimes.onnxruntime.blocks import pack, unpack
@@ -224,3 +226,21 @@ def test_the_tensorrt_flavour_is_symmetric_and_has_no_quantized_bias(workshop, n
     wanted = workshop.tiny(name).model.run(rows)
     got = answers("onnxruntime", file.data, rows)
     assert all(sqnr_db(array, got[output]) > 15 for output, array in wanted.items())
+
+
+@pytest.mark.parametrize(("cpu", "bits"), [("any", 7), ("cascade-lake", 8)])
+def test_what_passes_take_for_rounded_weights_is_what_the_file_holds(cpu, bits):
+    rows = {"input": normal(3, 6, 6)(np.random.default_rng(0), 16)}
+    model = exported(built(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())), rows)
+    file = engine("onnxruntime").quantize(
+        engine("onnxruntime").lower(model),
+        BUILTIN_SCHEMES["int8-static"],
+        calibrate(model, [rows]),
+        target("onnxruntime", cpu),
+    )
+    held = {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(file.data).graph.initializer}
+    steps = next(value for value in held.values() if value.dtype == np.int8 and value.ndim == 4)
+    scales = next(value for name, value in held.items() if "weight" in name and name.endswith("scale"))
+    (layer,) = layers(model)
+    wanted = fake_weight(state(model.program)[layer.weight].detach(), bits, 0)
+    np.testing.assert_allclose(steps * scales.reshape(-1, 1, 1, 1), wanted, rtol=1e-5, atol=1e-7)

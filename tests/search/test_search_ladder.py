@@ -119,23 +119,27 @@ def test_a_better_verdict_counts_before_a_smaller_error(one, other, better):
     assert Score(*one).better_than(Score(*other)) is better
 
 
-def effect(layer, sqnr_db, float_ms=None, error=""):
-    return LayerEffect(layer, "conv2d", sqnr_db, None, None, float_ms, error)
+def effect(layer, sqnr_db, float_ratio=None, error=""):
+    return LayerEffect(layer, "conv2d", sqnr_db, None, float_ratio, error=error)
 
 
-def test_layers_go_back_by_error_per_millisecond_and_the_untimed_behind():
+def test_layers_go_back_by_error_per_time_and_the_untimed_behind():
     effects = [
-        effect("cheap", 20.0, 0.01),
+        effect("cheap", 20.0, 1.03),
         effect("dear", 10.0, 5.0),
-        effect("faster in float", 30.0, -0.2),
+        effect("faster in float", 30.0, 0.8),
         effect("untimed", 5.0),
-        effect("exact", None, 0.1),
+        effect("exact", None, 1.1),
         effect("broken", None, error="it broke"),
     ]
     assert back_to_float(effects) == ("cheap", "faster in float", "dear", "untimed")
     assert [item.layer for item in most_harmful_first(effects)] == [
         "untimed", "dear", "cheap", "faster in float", "exact", "broken",
     ]  # fmt: skip
+
+
+def test_a_time_below_the_noise_makes_no_layer_first_that_hardly_errs():
+    assert back_to_float([effect("hardly", 40.0, 0.9), effect("badly", 20.0, 1.05)]) == ("badly", "hardly")
 
 
 def test_decibels():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from broken_bytes import fuzzed
 
 from compress.errors import ModelError, WorkerError
 from compress.hosts.calls import describe, run_outputs
@@ -83,6 +84,23 @@ def test_a_damaged_program_is_an_error_of_its_own(program: Path, tmp_path: Path,
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\0" * 400)
     with pytest.raises(WorkerError):
         describe(LocalHost(), "executorch", path, precision="float", threads=1, timeout_s=120)
+
+
+@FIXED
+def test_a_fuzzed_program_never_takes_the_caller_down(program: Path, tmp_path: Path) -> None:
+    """Offsets that lead anywhere crash its native code: each seed gives an error that names the file, or answers."""
+    given = {"input_0": np.zeros((4, 6), np.float32), "input_1": np.zeros(4, np.float32)}
+    path, errors = tmp_path / "fuzzed.pte", []
+    for seed in range(5):
+        path.write_bytes(fuzzed(program.read_bytes(), seed, flips=8))
+        try:
+            made = run_outputs(LocalHost(), "executorch", path, given, threads=1, batch=4, timeout_s=60)
+        except WorkerError as error:
+            errors.append(error)
+        else:
+            assert made
+    assert errors, "no seed broke the program: what is damaged is not what is opened"
+    assert all(error.exit_code == 2 and "fuzzed.pte" in error.message for error in errors)
 
 
 def test_it_is_described_without_running_it(program: Path, tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from broken_bytes import fuzzed
 from tiny_project import Project, check_whole
 
 from compress.errors import MissingPackageError, RecipeError
 from compress.evidence import TargetEvidence
 from compress.hosts.environments import OWN_PYTHONS
 from compress.hosts.folders import SCHEMA
+from compress.model.core import Model
 from compress.runtimes.base import Lowered
+from compress.runtimes.executorch import ExecuTorch
 from compress.runtimes.litert import LiteRt
 from compress.runtimes.onnxruntime import OnnxRuntime
 from compress.runtimes.tflite_runtime import TfliteRuntime
@@ -56,6 +59,19 @@ def test_a_cut_tflite_is_an_error_of_its_target(finished: Project, monkeypatch: 
     monkeypatch.setattr(LiteRt, "quantize", lambda engine, lowered, *_: lowered)
     outcome = finished.change(targets=["onnxruntime-cpu", "litert-cpu"]).run()
     check_one_broke(finished, outcome, "LiteRT cannot open it")
+
+
+def test_a_fuzzed_pte_is_an_error_of_its_target(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("executorch")
+    real = ExecuTorch.lower
+
+    def lower(engine: ExecuTorch, model: Model) -> Lowered:
+        # A byte in sixteen: some of them hold the program together.
+        return damaged(real(engine, model), lambda data: fuzzed(data, seed=0, flips=len(data) // 16))
+
+    monkeypatch.setattr(ExecuTorch, "lower", lower)
+    outcome = finished.change(targets=["onnxruntime-cpu", "executorch-cpu"], schemes=["float32"]).run()
+    check_one_broke(finished, outcome, "ExecuTorch cannot open it")
 
 
 @pytest.mark.parametrize(
