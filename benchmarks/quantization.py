@@ -190,7 +190,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cases", default=",".join(SOURCES), help=f"of: {', '.join(SOURCES)}")
     parser.add_argument("--pairs", type=int, default=11, help="processes a file")
     parser.add_argument("--limit-s", type=float, default=TIMEOUT_S, help="a tool that takes longer stands with that")
-    parser.add_argument("--limit-s", type=float, default=TIMEOUT_S, help="a tool that takes longer stands with that")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and few pairs; writes no table")
     options = parser.parse_args()
     for key, known in (("tools", PEERS), ("cases", SOURCES)):
