@@ -11,11 +11,15 @@ from tiny_models import built, exported
 from torch.nn import functional as F
 
 from compress.passes.base import Task
-from compress.passes.distill.objective import distance, relation_loss, soft_loss
+from compress.passes.distill.answers import Answers
+from compress.passes.distill.distill import taps_of
+from compress.passes.distill.objective import Distillation, distance, relation_loss, soft_loss
 from compress.passes.distill.options import DistillOptions
 from compress.passes.distill.pairing import pair
 from compress.passes.distill.points import attentions, feature_maps, hidden_states
+from compress.passes.train.feed import Batch
 from compress.passes.train.losses import TaskLoss
+from compress.passes.train.network import Network
 from compress.zoo import ZOO
 
 BINARY = Task("", "binary", "score", "late", "logit")
@@ -115,6 +119,42 @@ def test_distances_are_in_units_of_the_teachers_variance():
     own, other = torch.randn(50, 8), torch.randn(50, 8)
     assert float(distance(own, other)) == pytest.approx(float(distance(10 * own, 10 * other)), rel=1e-4)
     assert float(distance(other, other)) == 0
+
+
+def test_padded_tokens_have_no_distance():
+    own, other = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    visible = torch.tensor([[True, True, False, False, False], [True] * 5])
+    found = distance(own, other, visible)
+    real = [torch.cat([value[0, :2], value[1]]) for value in (own, other)]
+    assert float(found) == pytest.approx(float(distance(*real)), rel=1e-6)
+    changed = own.clone()
+    changed[0, 2:] = 9.0
+    assert float(distance(changed, other, visible)) == float(found)
+
+
+def test_hidden_states_of_padding_are_not_learnt():
+    student, teacher = bert(1), bert(2)
+    options = DistillOptions(hidden=1.0, labels=0.0)
+    pairing = pair(student, teacher, options, "x")
+    assert pairing.pairs[0].mask is not None
+    sides = [
+        Network(model, torch.device("cpu"), taps=taps_of(pairing, student=own))
+        for model, own in ((student, True), (teacher, False))
+    ]
+    task = TaskLoss(Task("", "multiclass", student.signature.outputs[0].name, "grade", "logit"))
+    objective = Distillation([task], Answers(sides[1]), pairing, options, 0, torch.device("cpu"))
+    ids = torch.tensor([[3, 4, 5, 6, 7, 8], [3, 4, 5, 6, 7, 8]])
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]])
+
+    def loss(ids):
+        batch = Batch(np.arange(2), (ids, mask), {}, torch.zeros(2, dtype=torch.bool))
+        return float(objective(*sides[0](batch.inputs), batch).detach())
+
+    found = loss(ids)
+    padding = torch.where(mask.bool(), ids, 20)
+    assert found > 0 and loss(padding) == pytest.approx(found, rel=1e-5)
+    # A real token counts.
+    assert loss(torch.where(ids == 4, 20, ids)) != pytest.approx(found, rel=1e-3)
 
 
 def relations(values, heads):

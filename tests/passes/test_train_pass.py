@@ -191,7 +191,7 @@ def test_a_rare_class_weighs_more_when_classes_are_balanced():
         ({"class_weights": [1.0, 0.0]}, "a class's weight must be more than 0"),
         ({"class_weights": {"late": [1.0, 2.0]}}, "class_weights: there is no task 'late'"),
         ({"task_weights": {"x": 1.0}}, "task_weights: there is no task 'x'"),
-        ({"precision": "bfloat16"}, "mixed precision needs a GPU"),
+        ({"precision": "float16"}, 'precision = "float16": it needs a GPU'),
         ({"augment": {"flip": True}}, r"augment.flip: no input is \[channels, height, width\]"),
         ({"augment": {"mask": 0.1}}, "augment.mask: the data are no texts"),
     ],
@@ -199,6 +199,22 @@ def test_a_rare_class_weighs_more_when_classes_are_balanced():
 def test_what_a_recipe_says_wrongly_is_named(options, message):
     with pytest.raises(RecipeError, match=message):
         run("train", model_of(Plain()), dataset(), **options)
+
+
+def test_bfloat16_trains_where_the_processor_has_it_and_is_refused_elsewhere(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    model, data = model_of(Scorer()), dataset()
+    half = run("train", model, data, epochs=8, precision="bfloat16", device="cpu")
+    whole = run("train", model, data, epochs=8, device="cpu")
+    assert auc(half.model, data) > 0.94
+    # The master weights are float32, and were moved by other gradients.
+    assert all(
+        value.dtype == torch.float32 for value in half.model.program.state_dict.values() if value.is_floating_point()
+    )
+    assert weights(half.model).keys() == weights(whole.model).keys() and half.model.digest != whole.model.digest
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx2": True})
+    with pytest.raises(RecipeError, match="this processor has no instructions for it"):
+        run("train", model, data, precision="bfloat16", device="cpu")
 
 
 def test_labels_that_the_output_has_no_score_for_are_named():

@@ -142,7 +142,15 @@ def test_every_form_is_drawn_alike():
     assert np.abs(np.bincount(drawn // 20) / 6000 - 1 / 3).max() < 0.03
 
 
-@pytest.mark.parametrize("options", [{"views": 2, "mixup": 0.4}, {"views": 2, "swap": 0.1, "flip": True}, {"views": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"views": 2, "mixup": 0.4},
+        {"views": 2, "swap": 0.1, "flip": True},
+        {"views": 2},
+        {"views": 1, "flip": True},
+    ],
+)
 def test_forms_that_one_row_cannot_have_are_refused(options):
     with pytest.raises(ValueError, match="views"):
         AugmentOptions(**options)

@@ -108,8 +108,11 @@ def taps_of(pairing: Pairing, *, student: bool) -> tuple[str, ...]:
     if pairing.relation is not None:
         inside = pairing.relation.student if student else pairing.relation.teacher
         names += [inside.query, inside.key, inside.value]
-        # The mask is that of the rows, so one side's is enough.
-        names += [inside.mask] if student and inside.mask is not None else []
+    # A mask is that of the rows, so one side's is enough.
+    if student:
+        masks = [item.mask for item in pairing.pairs]
+        masks += [pairing.relation.student.mask] if pairing.relation is not None else []
+        names += [mask for mask in masks if mask is not None]
     return tuple(dict.fromkeys(names))
 
 

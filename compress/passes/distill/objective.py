@@ -65,7 +65,8 @@ class Distillation:
         for item in self._pairing.pairs:
             weight = options.hidden if item.kind == "hidden" else options.features
             own = _projected(taps[item.student.node], self._projections.get(item))
-            total = total + weight * distance(own, inside[item.teacher.node])
+            visible = None if item.mask is None else _visible(taps[item.mask])
+            total = total + weight * distance(own, inside[item.teacher.node], visible)
         relation = self._pairing.relation
         if relation is not None:
             total = total + options.relations * _relations(relation, taps, inside)
@@ -94,9 +95,17 @@ def soft_loss(
     return total
 
 
-def distance(own: Tensor, other: Tensor) -> Tensor:
-    """Returns the mean squared error in units of the teacher's variance, so that weights mean alike in all layers."""
+def distance(own: Tensor, other: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Returns the mean squared error in units of the teacher's variance, so that weights mean alike in all layers.
+
+    Args:
+        own: A value of the student.
+        other: The teacher's, of the same shape.
+        visible: `[batch, tokens]` which tokens are real, for values `[batch, tokens, width]`; None for all.
+    """
     own, other = own.float(), other.float()
+    if visible is not None:
+        own, other = own[visible], other[visible]
     return (own - other).square().mean() / other.var().clamp(min=1e-6)
 
 

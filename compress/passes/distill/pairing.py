@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compress.errors import RecipeError
@@ -24,11 +24,19 @@ Kind = Literal["hidden", "features"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two values that should become alike."""
+    """Two values that should become alike.
+
+    Attributes:
+        kind: What they are.
+        student, teacher: Where they are.
+        mask: Name of the student's value that hides tokens from attention; None where the values have no tokens, or
+            none is hidden.
+    """
 
     kind: Kind
     student: Point
     teacher: Point
+    mask: str | None = None
 
     def __str__(self) -> str:
         through = f", through {self.student.width} -> {self.teacher.width}"
@@ -82,12 +90,12 @@ def pair(student: Model, teacher: Model, options: DistillOptions, where: str) ->
     if options.pairs:
         for own, other in options.pairs.items():
             students = named_points(student, own, f"{where}.pairs")
-            pairs += _by_depth(students, named_points(teacher, other, f"{where}.pairs"), skipped)
+            pairs += _masked(_by_depth(students, named_points(teacher, other, f"{where}.pairs"), skipped), student)
     else:
         if options.hidden:
             both = hidden_states(student), hidden_states(teacher)
             _need(both, f"{where}.hidden", "hidden states (blocks with residual sums, or activations of rows)")
-            pairs += _by_depth(*both, skipped)
+            pairs += _masked(_by_depth(*both, skipped), student)
         if options.features:
             both = feature_maps(student), feature_maps(teacher)
             _need(both, f"{where}.features", "feature maps")
@@ -108,6 +116,14 @@ def _by_depth(students: Sequence[Point], teachers: Sequence[Point], skipped: lis
         else:
             found.append(Pair("features" if len(own.shape) == 3 else "hidden", own, other))
     return found
+
+
+def _masked(pairs: Sequence[Pair], student: Model) -> list[Pair]:
+    """The same pairs, each with the mask of its tokens: what stands at padding reaches no answer."""
+    masks = {item.tokens: item.mask for item in attentions(student)}
+    return [
+        replace(item, mask=masks.get(item.student.shape[0])) if len(item.student.shape) == 2 else item for item in pairs
+    ]
 
 
 def _by_size(students: Sequence[Point], teachers: Sequence[Point], skipped: list[Skip]) -> list[Pair]:

@@ -37,6 +37,8 @@ class AugmentOptions(Strict):
     def _views_of_one_row(self) -> AugmentOptions:
         if self.views and (self.swap or self.mixup):
             raise ValueError("views are forms of one row, and swap and mixup need others; remove one of the keys")
+        if self.views == 1:
+            raise ValueError("views = 1 is the row as it is, which nothing changes; use 2 or more, or remove the key")
         if self.views and not self.active:
             raise ValueError("views need something that changes a row: flip, shift, crop or mask")
         return self
