@@ -83,8 +83,8 @@ def tell_pairs(pairing: Pairing, ctx: Context) -> None:
 def ask_teacher(session: Session, options: DistillOptions, teacher: Model, pairing: Pairing) -> Answers:
     """Returns the teacher's answers, kept where that is right and small enough."""
     network = Network(teacher, session.device, taps=taps_of(pairing, student=False))
-    rows = session.views or session.pool
-    if options.augment.active and session.views is None:
+    rows = session.source
+    if session.anew is not None:
         session.ctx.say("the teacher is asked anew for every batch: rows are augmented")
         return Answers(network)
     size = row_bytes(network, rows, teacher.arguments) * len(rows)
@@ -95,7 +95,7 @@ def ask_teacher(session: Session, options: DistillOptions, teacher: Model, pairi
         "teacher",
         teacher=teacher.digest,
         rows=session.pool.fingerprint(),
-        views=None if session.views is None else [options.augment.model_dump(mode="json"), session.ctx.seed],
+        views=None if rows is session.pool else [options.augment.model_dump(mode="json"), session.ctx.seed],
         taps=network.taps,
     )
     with kept_memory():

@@ -44,19 +44,19 @@ class Feed:
 
     Attributes:
         pool: The rows.
+        source: What a step reads of them: the pool itself, or fixed forms of which each time one is drawn.
         order: Which of them a step sees.
         model: Whose inputs they are.
         device: Where they go.
         augment: What changes them anew each time; None for nothing.
-        views: Their fixed forms, of which each time one is drawn; None for the rows as they are.
     """
 
     pool: Pool
+    source: Pool | Views
     order: Order
     model: Model
     device: torch.device
     augment: Augment | None = None
-    views: Views | None = None
 
     @property
     def steps(self) -> int:
@@ -70,8 +70,8 @@ class Feed:
             positions: `[rows]`.
             random: What augmentation draws from.
         """
-        places = positions if self.views is None else self.views.draw(positions, random)
-        arrays = (self.pool if self.views is None else self.views).read(places)
+        places = self.source.draw(positions, random)
+        arrays = self.source.read(places)
         partner, share = None, 1.0
         if self.augment is not None:
             mixed = self.augment(arrays, random)

@@ -47,6 +47,10 @@ class Pool:
     def __len__(self) -> int:
         return self.labelled + (self.unlabelled.rows if self.unlabelled is not None else 0)
 
+    def draw(self, rows: Positions, random: np.random.Generator) -> Positions:
+        """Returns the rows: each has one form only. `Views` has more."""
+        return rows
+
     def read(self, positions: Positions) -> Arrays:
         """Returns `[len(positions), *shape]` of every input."""
         with_labels = positions < self.labelled

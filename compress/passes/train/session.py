@@ -83,10 +83,15 @@ class Session:
         return make_augment(self.options.augment, self.data, self.where)
 
     @cached_property
-    def views(self) -> Views | None:
-        """The fixed forms of the rows; None where they are fed as they are, or changed anew each time."""
+    def source(self) -> Pool | Views:
+        """What a step reads: fixed forms of the rows, or the rows as they are, which `anew` may change each time."""
         count = self.options.augment.views
-        return Views(self.pool, self.augment, count, self.ctx.seed) if self.augment is not None and count else None
+        return Views(self.pool, self.augment, count, self.ctx.seed) if self.augment is not None and count else self.pool
+
+    @property
+    def anew(self) -> Augment | None:
+        """What changes rows anew each time they are read; None for nothing."""
+        return self.augment if self.source is self.pool else None
 
     def network(self, model: Model, **arguments: Any) -> Network:
         """Returns a Model's graph ready to learn, as the options say. `arguments` go to `Network`."""
@@ -138,9 +143,7 @@ class Session:
         trainer = Trainer(
             network=network,
             objective=objective,
-            feed=Feed(
-                self.pool, order, self.model, self.device, self.augment if self.views is None else None, self.views
-            ),
+            feed=Feed(self.pool, self.source, order, self.model, self.device, self.anew),
             validator=self.validator,
             # A tied weight has one of its names in the network.
             decayed=frozenset(decayed | {network.alias(name) for name in decayed}),
