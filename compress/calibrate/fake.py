@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from compress.calibrate.thresholds import LEVELS, largest_step
 from compress.model.layers import Layer
-
-LEVELS = 256
-# The largest integer of a weight where it is not the largest of its bits: ONNX Runtime's reduced range is -64 to 64.
-_LARGEST = {7: 64}
 
 
 def fake_weight(weight: torch.Tensor, bits: int, axis: int | None) -> torch.Tensor:
@@ -26,7 +23,7 @@ def fake_weight(weight: torch.Tensor, bits: int, axis: int | None) -> torch.Tens
 
 def rounded(weight: torch.Tensor, peak: torch.Tensor, bits: int) -> torch.Tensor:
     """Returns a weight rounded to symmetric signed integers, the largest of which stands for `peak` (it broadcasts)."""
-    largest = _LARGEST.get(bits, 2 ** (bits - 1) - 1)
+    largest = largest_step(bits)
     step = torch.where(peak > 0, peak / largest, torch.ones_like(peak))
     return (weight / step).round().clamp(-largest, largest) * step
 

@@ -20,6 +20,11 @@ _SHARES = np.linspace(1 / 64, 1, 64)
 _NOTHING = 1e-9
 
 
+def largest_step(bits: int) -> int:
+    """Returns the largest integer of a symmetric signed weight; 7 bits are ONNX Runtime's reduced range, -64 to 64."""
+    return 64 if bits == 7 else 2 ** (bits - 1) - 1
+
+
 def percentile(histogram: Histogram, share: float) -> Bounds:
     """Returns the range that holds the central `share` of all numbers, `(1 - share) / 2` being cut on each side.
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from compress.calibrate.thresholds import largest_step
 from compress.runtimes.base import Placed
 from compress.runtimes.onnxruntime.draft import Draft
 from compress.runtimes.onnxruntime.edit import drop_unread
 from compress.runtimes.onnxruntime.pieces import rounded
-
-_TOP = {False: 127, True: 64}
 
 
 def multiply_integers(
@@ -57,7 +56,7 @@ def multiply_integers(
         name = f"{weight.name}.{'T.' if flipped else ''}i8"
         if name not in stored:
             stored.add(name)
-            _store(draft, weight, name, flipped, per_channel, _TOP[seven_bits])
+            _store(draft, weight, name, flipped, per_channel, largest_step(7 if seven_bits else 8))
         nodes += _product(node, value, name)
     del draft.graph.node[:]
     draft.graph.node.extend(nodes)
