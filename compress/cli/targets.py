@@ -11,6 +11,9 @@ import click
 from compress.errors import CompressError
 from compress.target import Target, load_target, profiles, project_targets
 
+# Where a target comes from that no file of the project describes.
+PROFILE = "profile"
+
 
 @click.command("targets")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
@@ -18,7 +21,7 @@ def command(as_json: bool) -> int:
     """List the generic profiles, and the targets of the nearest targets/ folder."""
     # As in a recipe, a project's target hides the profile of the same name.
     own = {name: str(_short(path)) for name, path in project_targets(Path.cwd()).items()}
-    found = {**dict.fromkeys(profiles(), "profile"), **own}
+    found = {**dict.fromkeys(profiles(), PROFILE), **own}
     rows: list[tuple[str, str, Target | None, str]] = []
     for name, origin in found.items():
         try:
@@ -33,17 +36,20 @@ def command(as_json: bool) -> int:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for column in ("target", "runtime", "host", "threads", "cpu", "description", "from"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("target", "runtime"))
+    for column in ("target", "runs on", "what it is"):
+        table.add_column(column, overflow="fold", no_wrap=column == "target")
     for name, origin, target, problem in rows:
-        cells = (
-            ("-", "-", "-", "-", problem)
-            if target is None
-            else (target.runtime, target.host, str(target.threads), target.cpu, target.description)
-        )
-        table.add_row(*(Text(cell) for cell in (name, *cells, origin)))
+        told = Text(problem if target is None else target.description)
+        if origin != PROFILE:
+            told.append(f" ({origin})", style="dim")
+        table.add_row(Text(name), Text("-" if target is None else _host(target)), told)
     Console().print(table)
     return 0
+
+
+def _host(target: Target) -> str:
+    """Where it runs, and on which class of processors where that is not any."""
+    return target.host if target.cpu == "any" else f"{target.host}, {target.cpu}"
 
 
 def _plain(name: str, origin: str, target: Target | None, problem: str) -> dict[str, Any]:
