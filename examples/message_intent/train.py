@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compress.data import Dataset, hash_split, load_dataset
+from compress.passes.train.device import has_bfloat16
 from compress.recipe import DataConfig
 
 logging.disable(logging.WARNING)  # transformers imports whatever it finds installed, and says so
@@ -35,8 +36,7 @@ from assets import fetch  # noqa: E402
 # Of the official training rows; validation chooses, calibration sets integer ranges. Neither is trained on.
 FRACTIONS = {"train": 0.88, "calibration": 0.06, "validation": 0.06}
 
-# Elsewhere it is emulated, and training takes ten times as long as in float32.
-BFLOAT16 = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+BFLOAT16 = has_bfloat16()
 
 
 def main() -> None:

@@ -109,10 +109,7 @@ def taps_of(pairing: Pairing, *, student: bool) -> tuple[str, ...]:
         inside = pairing.relation.student if student else pairing.relation.teacher
         names += [inside.query, inside.key, inside.value]
     # A mask is that of the rows, so one side's is enough.
-    if student:
-        masks = [item.mask for item in pairing.pairs]
-        masks += [pairing.relation.student.mask] if pairing.relation is not None else []
-        names += [mask for mask in masks if mask is not None]
+    names += pairing.masks if student else ()
     return tuple(dict.fromkeys(names))
 
 

@@ -62,14 +62,16 @@ class Distillation:
         total = (1 - options.labels) * soft_loss(self._losses, outputs, taught, options.temperature)
         if options.labels:
             total = total + options.labels * label_loss(self._losses, outputs, batch)
+        # Once a batch: layers share their mask.
+        visible = {name: _visible(taps[name]) for name in self._pairing.masks}
         for item in self._pairing.pairs:
             weight = options.hidden if item.kind == "hidden" else options.features
             own = _projected(taps[item.student.node], self._projections.get(item))
-            visible = None if item.mask is None else _visible(taps[item.mask])
-            total = total + weight * distance(own, inside[item.teacher.node], visible)
+            seen = None if item.mask is None else visible[item.mask]
+            total = total + weight * distance(own, inside[item.teacher.node], seen)
         relation = self._pairing.relation
         if relation is not None:
-            total = total + options.relations * _relations(relation, taps, inside)
+            total = total + options.relations * _relations(relation, taps, inside, visible)
         return total
 
 
@@ -135,12 +137,14 @@ def _relation_logs(value: Tensor, heads: int, visible: Tensor | None) -> Tensor:
     return F.log_softmax(scores, dim=-1)
 
 
-def _relations(relation: Relation, taps: Mapping[str, Tensor], inside: Mapping[str, Tensor]) -> Tensor:
+def _relations(
+    relation: Relation, taps: Mapping[str, Tensor], inside: Mapping[str, Tensor], visible: Mapping[str, Tensor]
+) -> Tensor:
     own, other = relation.student, relation.teacher
-    visible = None if own.mask is None else _visible(taps[own.mask])
+    seen = None if own.mask is None else visible[own.mask]
     total = torch.zeros((), device=taps[own.query].device)
     for name, wanted in ((own.query, other.query), (own.key, other.key), (own.value, other.value)):
-        total = total + relation_loss(taps[name], inside[wanted], relation.heads, visible) / 3
+        total = total + relation_loss(taps[name], inside[wanted], relation.heads, seen) / 3
     return total
 
 

@@ -68,6 +68,12 @@ class Pairing:
     skipped: tuple[Skip, ...] = ()
 
     @property
+    def masks(self) -> tuple[str, ...]:
+        """Names of the student's values that tell which tokens count, each once."""
+        names = [item.mask for item in self.pairs] + ([self.relation.student.mask] if self.relation else [])
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    @property
     def told(self) -> tuple[str, ...]:
         """The pairs in words."""
         return (*map(str, self.pairs), *([str(self.relation)] if self.relation else ()))
@@ -90,12 +96,12 @@ def pair(student: Model, teacher: Model, options: DistillOptions, where: str) ->
     if options.pairs:
         for own, other in options.pairs.items():
             students = named_points(student, own, f"{where}.pairs")
-            pairs += _masked(_by_depth(students, named_points(teacher, other, f"{where}.pairs"), skipped), student)
+            pairs += _by_depth(students, named_points(teacher, other, f"{where}.pairs"), skipped)
     else:
         if options.hidden:
             both = hidden_states(student), hidden_states(teacher)
             _need(both, f"{where}.hidden", "hidden states (blocks with residual sums, or activations of rows)")
-            pairs += _masked(_by_depth(*both, skipped), student)
+            pairs += _by_depth(*both, skipped)
         if options.features:
             both = feature_maps(student), feature_maps(teacher)
             _need(both, f"{where}.features", "feature maps")
@@ -104,7 +110,7 @@ def pair(student: Model, teacher: Model, options: DistillOptions, where: str) ->
         if weight and not any(item.kind == kind for item in pairs):
             reasons = "; ".join(sorted({skip.reason for skip in skipped})) or "the pairs are of another kind"
             raise RecipeError(f"{where}.{key}: no pair fits: {reasons}", "name pairs, or remove the key.")
-    return Pairing(tuple(pairs), _relation(student, teacher, options, where), tuple(skipped))
+    return Pairing(_masked(pairs, student), _relation(student, teacher, options, where), tuple(skipped))
 
 
 def _by_depth(students: Sequence[Point], teachers: Sequence[Point], skipped: list[Skip]) -> list[Pair]:
@@ -118,12 +124,12 @@ def _by_depth(students: Sequence[Point], teachers: Sequence[Point], skipped: lis
     return found
 
 
-def _masked(pairs: Sequence[Pair], student: Model) -> list[Pair]:
-    """The same pairs, each with the mask of its tokens: what stands at padding reaches no answer."""
+def _masked(pairs: Sequence[Pair], student: Model) -> tuple[Pair, ...]:
+    """The same pairs, those of tokens with their mask: what stands at padding reaches no answer."""
     masks = {item.tokens: item.mask for item in attentions(student)}
-    return [
+    return tuple(
         replace(item, mask=masks.get(item.student.shape[0])) if len(item.student.shape) == 2 else item for item in pairs
-    ]
+    )
 
 
 def _by_size(students: Sequence[Point], teachers: Sequence[Point], skipped: list[Skip]) -> list[Pair]:
