@@ -26,7 +26,9 @@ def render(kept: Mapping[str, Any]) -> str:
         if not case["labelled"]:
             parts += ["The rows have no label of the model's: quality is agreement with the float32 file.", ""]
         parts += [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-        parts += [_line(_row(label, found)) for label, found in case["tools"].items()]
+        # The float32 file, then by name: the order does not hang on which case was measured last.
+        ordered = sorted(case["tools"].items(), key=lambda item: (item[0] != "float32", item[0]))
+        parts += [_line(_row(label, found)) for label, found in ordered]
         parts += [""]
     return "\n".join(parts)
 
