@@ -15,7 +15,7 @@ from compress.calibrate.ranges import Ranges
 from compress.errors import DataError
 from compress.model.core import Model
 from compress.model.layers import NORMALIZED, layers
-from compress.model.watch import watch
+from compress.model.watch import in_parts, watch
 
 MIN_MAX = Method()
 
@@ -23,8 +23,9 @@ MIN_MAX = Method()
 def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]], method: Method = MIN_MAX) -> Ranges:
     """Streams rows through the graph and returns the range of every float value.
 
-    Peak memory is that of one batch and of one observer a value, whatever the number of rows. Values that no layer
-    touches have their minimum and maximum by any method: no quantizer asks for them.
+    Peak memory is that of one batch and of one observer a value, whatever the number of rows; a batch whose values
+    would be large passes in parts. Values that no layer touches have their minimum and maximum by any method: no
+    quantizer asks for them.
 
     A layer normalisation is seen twice, also before its own scale and shift (`NAME.normalized`): converters fold
     these into the layers behind, which then read that value.
@@ -46,7 +47,7 @@ def calibrate(model: Model, batches: Iterable[Mapping[str, NDArray[np.generic]]]
             observers[name] = method.observer() if name in near else MinMax()
         observers[name].update(value, count)
 
-    for batch in batches:
+    for batch in in_parts(model, batches):
         count = len(next(iter(batch.values())))
         rows += count
         watch(model, batch, _showing(see, count))

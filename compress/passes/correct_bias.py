@@ -46,7 +46,7 @@ class CorrectBias:
     The graph and a copy of it with rounded weights and inputs run the same batch in step. Behind each layer the
     difference of the channels' means is measured and at once added in the copy, so that a later layer sees what it
     will see when all are corrected (Nagel et al. 2019, arXiv:1906.04721, section 4.2, in its empirical form of
-    appendix D). Corrections of the batches of 64 are averaged; memory is that of two batches.
+    appendix D). Corrections of batches are averaged; memory is that of two of them.
     """
 
     def apply(self, model: Model, data: Dataset | None, ctx: Context) -> PassResult:
@@ -66,10 +66,10 @@ class CorrectBias:
             return PassResult(model, (), tuple(skipped))
         ranges = None
         if options.activations == "static":
-            batches = calibration_batches(data, options.rows, ctx, "correct_bias")
+            batches = calibration_batches(model, data, options.rows, ctx, "correct_bias")
             ranges = calibrate(model, batches, Method(options.method))
         twins = _Twins(model, chosen, ranges, options)
-        for batch in calibration_batches(data, options.rows, ctx, "correct_bias"):
+        for batch in calibration_batches(model, data, options.rows, ctx, "correct_bias"):
             user = iter(model.arguments(batch))
             with torch.no_grad():
                 twins.run(*(next(user) if value is None else value for value in held_arguments(model)))
@@ -139,7 +139,7 @@ class _Twins(Interpreter):
         answer = self.call_function(node.target, tuple(given), dict(keywords))
         axis = channel_axis(layer) % answer.dim()
         others = [place for place in range(answer.dim()) if place != axis]
-        shift = (value.double() - answer.double()).mean(dim=others)
+        shift = value.mean(dim=others, dtype=torch.float64) - answer.mean(dim=others, dtype=torch.float64)
         self.shifts[node.name] = self.shifts.get(node.name, torch.zeros_like(shift)) + shift
         shape = [1] * answer.dim()
         shape[axis] = -1

@@ -76,7 +76,7 @@ def _peaks(model: Model, data: Dataset | None, ctx: Context, options: Options) -
     wanted = {node.all_input_nodes[0].name: 1 for pair in pairs for node in pair.bounded}
     if not wanted:
         return {}
-    return channel_peaks(model, calibration_batches(data, options.rows, ctx, "equalize"), wanted)
+    return channel_peaks(model, calibration_batches(model, data, options.rows, ctx, "equalize"), wanted)
 
 
 def _bounded(

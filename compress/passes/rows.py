@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from compress.data.base import Dataset
 from compress.errors import PassError
 from compress.model.core import Model
 from compress.model.edit import unlifted
+from compress.model.watch import Batch, in_parts
 from compress.passes.base import Context
 from compress.passes.watch import watch
 
 _BATCH = 64
-Batches = Iterator[dict[str, NDArray[Any]]]
 
 
-def calibration_batches(data: Dataset | None, rows: int, ctx: Context, kind: str) -> Batches:
-    """Streams a stratified sample of the calibration split.
+def calibration_batches(model: Model, data: Dataset | None, rows: int, ctx: Context, kind: str) -> Iterator[Batch]:
+    """Streams a stratified sample of the calibration split, in parts whose values in the graph stay small.
 
     Raises:
         PassError: If the pass was given no rows.
     """
     if data is None:
         raise PassError(f"the pass {kind!r} needs calibration rows and was given none", "run it from a recipe.")
-    return data.batches_of(data.sample("calibration", rows, ctx.seed), _BATCH)
+    return in_parts(model, data.batches_of(data.sample("calibration", rows, ctx.seed), _BATCH))
 
 
-def channel_peaks(model: Model, batches: Batches, wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
+def channel_peaks(model: Model, batches: Iterator[Batch], wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
     """Returns the largest magnitude of each channel of the wanted values over all rows, `[channels]`.
 
     Args:

@@ -52,7 +52,7 @@ class Smooth:
         if not norms:
             return PassResult(model, (), tuple(skipped))
         wanted = {norm.name: -1 for norm in norms}
-        peaks = channel_peaks(model, calibration_batches(data, options.rows, ctx, "smooth"), wanted)
+        peaks = channel_peaks(model, calibration_batches(model, data, options.rows, ctx, "smooth"), wanted)
         changed: list[Change] = []
 
         def edit(module: GraphModule) -> None:

@@ -14,6 +14,7 @@ from compress.calibrate import Method, Ranges, calibrate, stream
 from compress.calibrate.method import METHODS
 from compress.calibrate.observers import MinMax
 from compress.errors import DataError, InternalError
+from compress.model import watch
 from compress.model.layers import layers
 
 
@@ -184,6 +185,29 @@ def test_memory_is_that_of_a_few_values_of_one_batch(monkeypatch):
     assert len(seen) == 4 * (1 + 2 * 24)
     assert max(most) <= 3
     assert max(between) <= 2
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (3 * 64 * 4, 3), (2**20, 16)])
+def test_a_batch_whose_values_are_large_passes_in_parts(monkeypatch, limit, most):
+    seen = []
+    model = exported(built(Deep), {"x": np.zeros((16, 64), np.float32)})
+    rows = {"x": np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)}
+    whole = calibrate(model, parts(rows, 16))
+
+    class Counting(MinMax):
+        def update(self, value, count):
+            assert len(value) == count
+            seen.append(count)
+            super().update(value, count)
+
+    monkeypatch.setattr(watch, "_LARGEST_VALUE_BYTES", limit)
+    monkeypatch.setattr(Method, "observer", lambda method: Counting())
+    found = calibrate(model, parts(rows, 16))
+    assert max(seen) == most
+    assert sum(seen) == 32 * (1 + 2 * 24)
+    assert found.source == "min-max over 32 rows"
+    for name, bounds in whole.values.items():
+        np.testing.assert_allclose(found.values[name], bounds, rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=10, deadline=None)
