@@ -6,8 +6,8 @@
 
 Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime with one thread,
 each in turns with the float32 file within a process, by processor time. A tool that does not install or fails stands in
-the table with its reason. Figures are kept in quantization.json, case by case, so that a case can be measured again
-alone; quantization.md is written from them.
+the table with its reason. Figures are kept in quantization.json, by case and by whether the processor has a dot product
+of 8-bit numbers, so that a case can be measured again alone; quantization.md is written from them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from compress.evaluate.parity import parity
 from compress.evaluate.tasks import compare_task
 from compress.evidence import Metric
 from compress.hosts.local import LocalHost
+from compress.processors import adds_in_16_bits
 from compress.runtimes.onnxruntime import OnnxRuntime
 from compress.store.atomic import write_atomic
 from compress.worker.arrays import write_arrays
@@ -54,15 +55,20 @@ def main() -> int:
     for name in options.cases:
         print(f"{name}: preparing", flush=True)
         try:
-            kept[name] = _case(name, options)
+            kept[_key(name)] = _case(name, options)
         except (OSError, CompressError) as error:
             print(f"{name}: skipped: {error}", file=sys.stderr)
             continue
         if not options.quick:
             write_atomic(DATA, json.dumps(kept, indent=1, sort_keys=True).encode() + b"\n")
             write_atomic(TABLE, render(kept).encode())
-    print(render({name: kept[name] for name in options.cases if name in kept}))
+    print(render({_key(name): kept[_key(name)] for name in options.cases if _key(name) in kept}))
     return 0
+
+
+def _key(name: str) -> str:
+    """A case on such a processor: integers are another story where pairs of products are added in 16 bits."""
+    return f"{name}, {'without' if adds_in_16_bits('native') else 'with'} dot products"
 
 
 def _try_install(name: str, envs: Path) -> None:
@@ -83,11 +89,15 @@ def _case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch)
         (folder / "float.onnx").write_bytes(OnnxRuntime().lower(case.model).data)
         write_arrays(folder / "calibration.npz", case.calibration)
-        (folder / "case.json").write_text(json.dumps({"name": name, "transformer": source.transformer}))
+        reduce = adds_in_16_bits("native")
+        asked = {"name": name, "transformer": source.transformer, "reduce": reduce}
+        (folder / "case.json").write_text(json.dumps(asked))
         files = {FLOAT: folder / "float.onnx"}
         made: dict[str, dict[str, Any]] = {FLOAT: {"bytes": files[FLOAT].stat().st_size}}
         for tool in options.tools:
             for setting in PEERS[tool].settings(source.transformer):
+                if reduce and setting.endswith(" native"):
+                    continue  # the same file as that for any processor
                 label = f"{tool}, {setting}"
                 out = folder / f"{tool}.{setting.replace(' ', '-')}.onnx"
                 print(f"{name}: {label}", flush=True)

@@ -33,6 +33,8 @@ class Task:
         out: Where the int8 file goes.
         rows: Calibration rows by input, `[rows, ...]`.
         transformer: Whether it is one.
+        reduce: Whether this processor adds pairs of 8-bit products in 16 bits, for which most tools' documents say to
+            keep weights to 7 bits; so their best settings do.
     """
 
     setting: str
@@ -40,6 +42,7 @@ class Task:
     out: Path
     rows: dict[str, Any]
     transformer: bool
+    reduce: bool
 
     @property
     def best(self) -> bool:
@@ -80,12 +83,17 @@ def _onnxruntime(task: Task) -> Prepared:
             quantize_dynamic(prepared, task.out)
         elif task.setting == "dynamic best":
             optimize_model(str(task.model), "bert", opt_level=0).save_model_to_file(str(prepared))
-            quantize_dynamic(prepared, task.out, per_channel=True, extra_options={"DefaultTensorType": 1})
+            quantize_dynamic(
+                prepared,
+                task.out,
+                per_channel=True,
+                reduce_range=task.reduce,
+                extra_options={"DefaultTensorType": 1},
+            )
         elif task.best:
             settings: dict[str, Any] = {"op_types_to_quantize": PRODUCTS} if task.products else {}
-            quantize_static(
-                prepared, task.out, Reader(), per_channel=True, activation_type=QuantType.QUInt8, **settings
-            )
+            settings |= {"per_channel": True, "activation_type": QuantType.QUInt8, "reduce_range": task.reduce}
+            quantize_static(prepared, task.out, Reader(), **settings)
         else:
             quantize_static(prepared, task.out, Reader())
 
@@ -104,6 +112,9 @@ def _nncf(task: Task) -> Prepared:
             # Its slow bias correction writes a graph with one name twice where an input is read by several layers.
             settings |= {"preset": nncf.QuantizationPreset.MIXED, "fast_bias_correction": task.products}
             settings |= {"model_type": nncf.ModelType.TRANSFORMER} if task.transformer else {}
+            if task.reduce:
+                halved = nncf.quantization.advanced_parameters.OverflowFix.ENABLE
+                settings["advanced_parameters"] = nncf.AdvancedQuantizationParameters(overflow_fix=halved)
         if task.products:
             others = sorted({node.op_type for node in model.graph.node}.difference(PRODUCTS))
             settings["ignored_scope"] = nncf.IgnoredScope(types=others)
@@ -131,7 +142,8 @@ def _neural_compressor(task: Task) -> Prepared:
         if task.setting == "dynamic":
             chosen = config.DynamicQuantConfig(per_channel=True)
         elif task.best:
-            chosen = config.StaticQuantConfig(Reader(), quant_format=QuantFormat.QDQ, per_channel=True, **settings)
+            settings |= {"quant_format": QuantFormat.QDQ, "per_channel": True, "reduce_range": task.reduce}
+            chosen = config.StaticQuantConfig(Reader(), **settings)
         else:
             chosen = config.StaticQuantConfig(Reader(), **settings)
         quantize(str(task.model), str(task.out), chosen)
@@ -163,7 +175,10 @@ def _olive(task: Task) -> Prepared:
         if task.setting != "dynamic":
             settings["data_config"] = {"name": "rows", "load_dataset_config": {"type": "rows_of_the_case"}}
         if task.best:
-            settings |= {"per_channel": True, "precision": "int8", "activation_type": "uint8"}
+            settings |= {
+                **{"per_channel": True, "precision": "int8", "activation_type": "uint8"},
+                "reduce_range": task.reduce,
+            }
         if task.products:
             settings["op_types_to_quantize"] = PRODUCTS
         kind = OnnxDynamicQuantization if task.setting == "dynamic" else OnnxStaticQuantization
@@ -225,28 +240,43 @@ def _move(made: Path, out: Path) -> None:
 
 
 def _edge_compress(task: Task) -> Prepared:
-    """Ours: the graph is calibrated in torch, the float32 file is quantized; making both is no part of it."""
+    """Ours: the graph is calibrated in torch, the float32 file is quantized; making both is no part of it.
+
+    `best` is what a repair tries before it leaves layers in float: ranges of the least squared error, and biases
+    corrected, for which the graph is lowered once more.
+    """
     sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
     from quantization_cases import SOURCES
 
-    from compress.calibrate import calibrate
+    from compress.calibrate import Method, calibrate
+    from compress.data.base import Dataset
+    from compress.data.memory import MemoryReader
+    from compress.passes.base import Context, run_pass
+    from compress.processors import adds_in_16_bits
     from compress.recipe import BUILTIN_SCHEMES
     from compress.runtimes.onnxruntime import OnnxRuntime
     from compress.target import Target
 
     name = json.loads((task.model.parent / "case.json").read_text())["name"]
     model = SOURCES[name].load(1, 1).model
-    kind, _, cpu = task.setting.partition(" ")
-    engine, scheme = OnnxRuntime(), BUILTIN_SCHEMES[f"int8-{kind}"]
+    kind, cpu = task.setting.split()
+    engine, scheme = OnnxRuntime(), BUILTIN_SCHEMES["int8-dynamic" if kind == "dynamic" else "int8-static"]
+    method = Method("mse" if kind == "best" else "min-max")
     lowered = engine.lower(model)
-    target = Target.model_validate({"schema": 1, "runtime": "onnxruntime", "cpu": cpu or "any"})
+    target = Target.model_validate({"schema": 1, "runtime": "onnxruntime", "cpu": cpu})
+    rows = len(next(iter(task.rows.values())))
+    ids = np.array([str(row) for row in range(rows)])
+    data = Dataset(name, ids, MemoryReader(task.rows), {}, {}, {"calibration": np.arange(rows)})
 
     def run() -> None:
-        size = 8  # the others calibrate row by row
-        count = len(next(iter(task.rows.values())))
-        batches = ({n: array[at : at + size] for n, array in task.rows.items()} for at in range(0, count, size))
-        ranges = calibrate(model, batches) if kind == "static" else None
-        task.out.write_bytes(engine.quantize(lowered, scheme, ranges, target).data)
+        made, file = model, lowered
+        if kind == "best":
+            options = {"bits": 7 if adds_in_16_bits(cpu) else 8, "method": method.name, "rows": rows}
+            made = run_pass("correct_bias", model, data, Context(options=options)).model
+            file = engine.lower(made)
+        # The others calibrate row by row.
+        ranges = calibrate(made, data.batches("calibration", 8), method) if kind != "dynamic" else None
+        task.out.write_bytes(engine.quantize(file, scheme, ranges, target).data)
 
     return run
 
@@ -267,8 +297,8 @@ def main() -> int:
     tool, setting, folder, out = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
     with np.load(folder / "calibration.npz") as file:
         rows = {name: file[name] for name in file.files}
-    transformer = bool(json.loads((folder / "case.json").read_text())["transformer"])
-    run = TOOLS[tool](Task(setting, folder / "float.onnx", out, rows, transformer))
+    case = json.loads((folder / "case.json").read_text())
+    run = TOOLS[tool](Task(setting, folder / "float.onnx", out, rows, case["transformer"], case["reduce"]))
     Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory starts anew
     before = _kilobytes("VmRSS")
     start = time.perf_counter()

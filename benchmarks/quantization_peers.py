@@ -34,8 +34,8 @@ class Peer:
 PEERS = {
     OURS: Peer(
         (),
-        ("static any", "static native"),
-        ("static any", "static native", "dynamic any", "dynamic native"),
+        ("static any", "static native", "best any", "best native"),
+        ("static any", "static native", "best any", "best native", "dynamic any", "dynamic native"),
     ),
     RUNTIME: Peer((), transformer=("default", "best", "products", "dynamic", "dynamic best")),
     "nncf": Peer(("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1"), transformer=("default", "best", "products")),

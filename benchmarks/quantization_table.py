@@ -19,9 +19,9 @@ _COLUMNS = ("tool, setting", "latency", "ratio", "quality", "difference", "SQNR"
 def render(kept: Mapping[str, Any]) -> str:
     """Returns a table a case."""
     parts = [_HEAD]
-    for case in kept.values():
+    for name, case in sorted(kept.items()):
         rows = case["rows"]
-        parts += [f"## {case['title']}", ""]
+        parts += [f"## {case['title']}; {name.partition(', ')[2]}", ""]
         parts += [f"{rows['calibration']} calibration rows, {rows['test']} test rows; {case['cpu']}.", ""]
         if not case["labelled"]:
             parts += ["The rows have no label of the model's: quality is agreement with the float32 file.", ""]

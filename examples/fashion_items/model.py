@@ -1,8 +1,9 @@
-"""MobileNetV2 that takes the picture as an app holds it: one channel of 28 x 28 bytes' values.
+"""MobileNets that take the picture as an app holds it: one channel of 28 x 28 bytes' values.
 
 The resize, the three channels and the scale of ImageNet are inside the graph, so a phone prepares nothing, and no two
-platforms can resize differently. The network is MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov and Chen, "MobileNetV2:
-Inverted Residuals and Linear Bottlenecks", CVPR 2018, arXiv:1801.04381), as the package's zoo has it.
+platforms can resize differently. The networks are MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov and Chen, "MobileNetV2:
+Inverted Residuals and Linear Bottlenecks", CVPR 2018, arXiv:1801.04381) and the small MobileNetV3 (Howard et al.,
+"Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244), as the package's zoo has them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.zoo.convolution import PixelScale
-from compress.zoo.mobilenet import mobilenet_v2
+from compress.zoo.mobilenet import mobilenet_v2, mobilenet_v3_small
 
 CLASSES = (
     "T-shirt/top",
@@ -31,15 +32,15 @@ class FashionModel(nn.Module):
     """Ten scores for a small grey picture.
 
     Args:
+        backbone: Gives scores of the classes for a picture `[batch, 3, size, size]` in ImageNet's scale.
         size: Height and width that the backbone sees.
-        dropout: Share of features dropped before the classifier in training.
     """
 
-    def __init__(self, size: int, dropout: float) -> None:
+    def __init__(self, backbone: nn.Module, size: int) -> None:
         super().__init__()
         self.size = size
         self.pixels = PixelScale()
-        self.backbone = mobilenet_v2(classes=len(CLASSES), dropout=dropout)
+        self.backbone = backbone
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Gives `{"scores": [batch, 10]}`, unnormalised, for float32 `image` `[batch, 1, 28, 28]` of 0..255."""
@@ -51,5 +52,15 @@ class FashionModel(nn.Module):
 
 
 def build(size: int = 96, dropout: float = 0.2) -> FashionModel:
-    """Builds the model, untrained; 2,236,682 parameters."""
-    return FashionModel(size, dropout)
+    """Builds MobileNetV2, untrained; 2,236,682 parameters.
+
+    Args:
+        size: Height and width that the backbone sees.
+        dropout: Share of features dropped before the classifier in training.
+    """
+    return FashionModel(mobilenet_v2(classes=len(CLASSES), dropout=dropout), size)
+
+
+def build_v3_small(size: int = 64, dropout: float = 0.2) -> FashionModel:
+    """Builds the small MobileNetV3, untrained; 1,528,106 parameters. Arguments as `build`."""
+    return FashionModel(mobilenet_v3_small(classes=len(CLASSES), dropout=dropout), size)

@@ -1,10 +1,12 @@
-"""Fine-tunes the ImageNet MobileNetV2 on Fashion-MNIST.
+"""Trains a MobileNet on Fashion-MNIST.
 
     python examples/assets.py mobilenet_v2 fashion_mnist
     python examples/fashion_items/train.py --seed 0 --threads 2
+    python examples/fashion_items/train.py --network v3-small --seed 0
 
-Most epochs see the pictures at 64 x 64, which costs a third, and the last one at 96 x 96, the size that ships. The
-weights see the train rows; the validation rows choose the epoch; the test rows are read once, at the end.
+MobileNetV2 starts from ImageNet's weights and sees most epochs at 64 x 64, which costs less, the last one at the size
+that ships. The small MobileNetV3 starts from nothing: what it learns at one size does not hold at another. The weights
+see the train rows; the validation rows choose the epoch; the test rows are read once, at the end.
 """
 
 from __future__ import annotations
@@ -13,17 +15,35 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from data import HERE, rows
-from model import FashionModel, build
+from model import FashionModel, build, build_v3_small
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 PRETRAINED = HERE.parent / ".cache" / "mobilenet_v2" / "mobilenet_v2-b0353104.pth"
-SHIPPED_SIZE = 96
+
+
+@dataclass(frozen=True)
+class Network:
+    """What differs from network to network.
+
+    Attributes:
+        start: Builds the model with the weights that training starts from; is given the checkpoint of ImageNet.
+        out: Where the trained weights go.
+        sizes: Height and width of the pictures, one epoch each; the last is the size that ships.
+        learning_rate: The highest.
+    """
+
+    start: Callable[[Path], FashionModel]
+    out: str
+    sizes: tuple[int, ...]
+    learning_rate: float
 
 
 def main() -> None:
@@ -33,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     splits = load(options.data)
-    model = start(options.pretrained)
+    model = NETWORKS[options.network].start(options.pretrained)
     best = train(model, splits["train"], splits["validation"], options)
     wall_minutes = (time.perf_counter() - started) / 60
     cpu_minutes = time.process_time() / 60
@@ -42,7 +62,7 @@ def main() -> None:
     report = [
         ("parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"),
         ("validation accuracy", f"{best:.4f}"),
-        ("test accuracy", f"{accuracy(model, *splits['test']):.4f}"),
+        ("test accuracy", f"{accuracy(model, *splits['test'], options.sizes[-1]):.4f}"),
         ("seed", str(options.seed)),
         ("training, wall minutes", f"{wall_minutes:.1f}"),
         ("training, processor minutes", f"{cpu_minutes:.1f}"),
@@ -64,8 +84,8 @@ def load(folder: str) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def start(pretrained: Path) -> FashionModel:
-    """Builds the model with the ImageNet weights; the classifier of 1000 classes is left out."""
+def start_v2(pretrained: Path) -> FashionModel:
+    """Builds MobileNetV2 with the ImageNet weights; the classifier of 1000 classes is left out."""
     model = build()
     # torch's first format, a bare pickle, which the package refuses: here SHA-256 and weights_only stand guard.
     loaded = torch.load(pretrained, map_location="cpu", weights_only=True)
@@ -74,6 +94,17 @@ def start(pretrained: Path) -> FashionModel:
     if unknown or [name for name in missing if not name.startswith("classifier.")]:
         raise SystemExit(f"{pretrained}: not the weights of this MobileNetV2; missing {missing}, unknown {unknown}")
     return model
+
+
+def start_v3_small(pretrained: Path) -> FashionModel:
+    """Builds the small MobileNetV3, untrained."""
+    return build_v3_small()
+
+
+NETWORKS = {
+    "v2": Network(start_v2, "fashion.safetensors", (64, 64, 64, 96), 1e-3),
+    "v3-small": Network(start_v3_small, "fashion-v3-small.safetensors", (64,) * 10, 3e-3),
+}
 
 
 def train(
@@ -108,10 +139,9 @@ def train(
             losses.append(loss.item())
             if step % 50 == 0:
                 print(f"epoch {epoch}  step {step:3d} of {steps}  loss {sum(losses[-50:]) / 50:.4f}", flush=True)
-        reached = accuracy(model, *validation)
-        print(
-            f"epoch {epoch}  at {size} x {size}  validation accuracy {reached:.4f} at {SHIPPED_SIZE} x {SHIPPED_SIZE}"
-        )
+        shipped = options.sizes[-1]
+        reached = accuracy(model, *validation, shipped)
+        print(f"epoch {epoch}  at {size} x {size}  validation accuracy {reached:.4f} at {shipped} x {shipped}")
         if reached > best:
             best = reached
             _save(model, options.out)
@@ -119,10 +149,10 @@ def train(
 
 
 @torch.no_grad()
-def accuracy(model: FashionModel, images: Tensor, classes: Tensor) -> float:
-    """Returns the share of pictures whose highest score is their class, at the size that ships."""
+def accuracy(model: FashionModel, images: Tensor, classes: Tensor, size: int) -> float:
+    """Returns the share of pictures whose highest score is their class, at this size."""
     model.eval()
-    model.size = SHIPPED_SIZE
+    model.size = size
     found = torch.cat([model(batch)["scores"].argmax(dim=1) for batch in images.split(256)])
     return float((found == classes).float().mean())
 
@@ -155,18 +185,24 @@ def _save(model: nn.Module, path: Path) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=list(NETWORKS), default="v2")
     parser.add_argument("--data", default="../.cache/fashion_mnist", help="folder of the *-ubyte.gz files")
     parser.add_argument("--pretrained", type=Path, default=PRETRAINED)
-    parser.add_argument("--out", type=Path, default=HERE / "fashion.safetensors")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 64, 64, 96], help="one epoch each")
+    parser.add_argument("--out", type=Path, help="default: the network's file beside this script")
+    parser.add_argument("--sizes", type=int, nargs="+", help="of the pictures, one epoch each; default: the network's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, help="default: the network's")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--label-smoothing", type=float, default=0.1)
     parser.add_argument("--warm-up", type=int, default=100, help="steps until the full learning rate")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    options = parser.parse_args()
+    network = NETWORKS[options.network]
+    options.out = options.out or HERE / network.out
+    options.sizes = options.sizes or network.sizes
+    options.learning_rate = options.learning_rate or network.learning_rate
+    return options
 
 
 if __name__ == "__main__":
