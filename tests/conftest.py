@@ -13,6 +13,9 @@ settings.register_profile("same", derandomize=True)
 settings.register_profile("search", settings.get_profile("default"))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# Two processes of the suite share the cores: threads of torch that spin while they wait stand in each other's way.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 if TYPE_CHECKING:
     from tiny_models import Workshop
 

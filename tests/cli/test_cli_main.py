@@ -237,3 +237,18 @@ def _workers(scratch: Path) -> list[str]:
             if str(scratch) in line:
                 found.append(line)
     return found
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "9"}, None)],
+)
+def test_threads_do_not_spin_while_they_wait_unless_somebody_says_so(
+    command: Command, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kept: str | None
+) -> None:
+    for name in cli._WAITING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert command("--version").code == 0
+    assert os.environ.get("OMP_WAIT_POLICY") == kept
