@@ -176,7 +176,9 @@ def _olive(task: Task) -> Prepared:
             settings["data_config"] = {"name": "rows", "load_dataset_config": {"type": "rows_of_the_case"}}
         if task.best:
             settings |= {
-                "per_channel": True, "precision": "int8", "activation_type": "uint8",
+                "per_channel": True,
+                "precision": "int8",
+                "activation_type": "uint8",
                 "reduce_range": task.reduce,
             }
         if task.products:
