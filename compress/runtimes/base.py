@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,12 @@ from compress.model.onnx_file import OnnxFile
 from compress.recipe import QuantScheme
 from compress.registry import Registry
 from compress.target import Target
+
+# Numbers in a table: a smaller one saves less than what its look-ups cost more when its rows are integers.
+SMALLEST_TABLE = 1 << 16
+SMALL_TABLE = (
+    f"a table of fewer than {SMALLEST_TABLE:,} numbers stays float: its look-ups would cost more than it saves"
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ def chosen(lowered: Lowered, scheme: QuantScheme, support: Support) -> tuple[lis
 
     Args:
         lowered: The float file.
-        scheme: Its patterns are applied to the names of all layers.
+        scheme: Its patterns are applied to the names of all layers. Large tables become int8 by any integer scheme.
         support: Tells why the runtime cannot realise a scheme on a layer.
 
     Returns:
@@ -199,8 +206,10 @@ def chosen(lowered: Lowered, scheme: QuantScheme, support: Support) -> tuple[lis
         why = ""
         if patterns[layer.name]:
             why = patterns[layer.name]
-        elif layer.operator not in MULTIPLYING and use.dtype != "float16":
-            why = "a table look-up stays float: it multiplies nothing"
+        elif layer.operator not in MULTIPLYING and use.dtype in ("int8", "int4"):
+            # Each row of a table has a scale of its own: nothing is multiplied, so nothing else is to be rounded.
+            use = use.model_copy(update={"dtype": "int8", "activations": "none"})
+            why = support(item, use) if math.prod(layer.shape) >= SMALLEST_TABLE else SMALL_TABLE
         elif use.dtype == "float32":
             why = "a rule of the scheme leaves it in float32"
         else:
@@ -216,6 +225,11 @@ def chosen(lowered: Lowered, scheme: QuantScheme, support: Support) -> tuple[lis
         Part(scheme.model_copy(update={"dtype": dtype, "activations": kind, "rules": ()}), tuple(found[dtype, kind]))
         for dtype, kind in order
     ], reasons
+
+
+def tables_note(shared: str) -> str:
+    """Returns what is to be said of tables that became integers; `shared` is what has a scale, a row or a table."""
+    return f"tables int8 with a scale a {shared}, widened row by row when they are looked up"
 
 
 def nothing(scheme: QuantScheme, reasons: Mapping[str, str]) -> LoweringError:

@@ -15,7 +15,7 @@ from compress.errors import CompressError, InternalError, LoweringError
 from compress.model.core import Model
 from compress.model.layers import layers
 from compress.recipe import BUILTIN_SCHEMES
-from compress.runtimes.base import RUNTIMES, Lowered
+from compress.runtimes.base import RUNTIMES, SMALL_TABLE, Lowered
 
 PRECISIONS = {"float32": np.float32, "float16": np.float16, "int8": np.int8, "int4": "int4"}
 # dB of signal over error that a scheme must keep on rows like those of its calibration.
@@ -202,7 +202,7 @@ def test_a_look_up_in_a_shared_table_is_exact(corner, runtime, scheme):
     file = made.quantized(scheme)
     found = told(file, made.model)
     look_up = next(outcome for outcome in found.values() if outcome.operator == "embedding")
-    assert (look_up.precision, look_up.reason) == ("float32", "a table look-up stays float: it multiplies nothing")
+    assert (look_up.precision, look_up.reason) == ("float32", SMALL_TABLE)
     layer = next(layer for layer in layers(made.model) if layer.operator == "embedding")
     assert holds(runtime, file.data, made.model, layer, np.float32)
 

@@ -18,11 +18,13 @@ class Interpreter:
         newest: Builtin operator -> the newest version of it that opens; None where everything opens.
         dynamic_products_per_channel: Whether a fully connected layer that finds its input's range while it runs reads
             a scale for each channel of its weight, or one for the whole.
+        tables_per_row: Whether a look-up in a table of integers reads a scale for each row, or the first for all.
     """
 
     title: str
     newest: Mapping[str, int] | None = None
     dynamic_products_per_channel: bool = True
+    tables_per_row: bool = True
 
     def check(self, data: bytes) -> None:
         """Compares a file's operators with those that open.

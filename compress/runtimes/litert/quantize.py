@@ -14,13 +14,14 @@ from compress.errors import InternalError, LoweringError
 from compress.model.layers import MULTIPLYING
 from compress.recipe import QuantScheme
 from compress.registry import require
-from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, outcomes
+from compress.runtimes.base import Joined, Lowered, Part, Placed, carried, chosen, outcomes, tables_note
 from compress.runtimes.litert.bias import fit_biases
 from compress.runtimes.litert.flatbuffer import DEQUANTIZE, INT8, WEIGHTED, code, read, text, write
 from compress.runtimes.litert.interpreter import Interpreter
 from compress.runtimes.quiet import quiet
 
 _KERNELS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
+_TABLE = "EMBEDDING_LOOKUP"
 # Blocks for which the quantizer and XNNPACK have 4-bit kernels with dynamic activations.
 _BLOCKS = (32, 64, 128, 256)
 
@@ -65,6 +66,8 @@ def _refusal(item: Placed, scheme: QuantScheme) -> str:
     """Why a layer cannot become what the scheme asks for."""
     if scheme.dtype == "float16" and item.layer.operator not in MULTIPLYING:
         return "a table look-up stays float: it multiplies nothing"
+    if item.layer.operator not in MULTIPLYING:
+        return "" if item.node == _TABLE else f"LiteRT lowered it to {item.node}, which looks up no integers"
     if item.node not in _KERNELS:
         return f"LiteRT lowered it to {item.node}, which has no integer kernel for a weight"
     if item.node == "DEPTHWISE_CONV_2D" and scheme.activations == "dynamic":
@@ -81,7 +84,15 @@ def _notes(part: Part, ranges: Ranges | None, interpreter: Interpreter) -> tuple
     if scheme.dtype == "float16":
         return ("weights stored as float16 and widened when the file is opened; arithmetic is float32",)
     if scheme.activations == "none":
-        return (f"weights stored as {scheme.dtype} per {scheme.granularity} and widened; arithmetic is float32",)
+        tables = [item for item in part.layers if item.node == _TABLE]
+        shared = "row" if scheme.granularity == "channel" and interpreter.tables_per_row else "table"
+        said = (tables_note(shared),) if tables else ()
+        if len(tables) == len(part.layers):
+            return said
+        return (
+            *said,
+            f"weights stored as {scheme.dtype} per {scheme.granularity} and widened; arithmetic is float32",
+        )
     shared = f"blocks of {scheme.block_size}" if scheme.dtype == "int4" else scheme.granularity
     found = f"ranges: {ranges.source}" if ranges and scheme.activations == "static" else "ranges found at run time"
     coarser = any(_one_scale(scheme, item, interpreter) for item in part.layers) and shared != "tensor"
@@ -91,6 +102,8 @@ def _notes(part: Part, ranges: Ranges | None, interpreter: Interpreter) -> tuple
 
 def _one_scale(scheme: QuantScheme, item: Placed, interpreter: Interpreter) -> bool:
     """Whether the interpreter reads but one scale of this layer's weight."""
+    if item.node == _TABLE:
+        return not interpreter.tables_per_row
     product = item.node == "FULLY_CONNECTED" and scheme.activations == "dynamic"
     return product and not interpreter.dynamic_products_per_channel
 
@@ -123,9 +136,9 @@ def _run(
             bits = 4 if scheme.dtype == "int4" else 8
             if scheme.dtype == "float16":
                 engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
-            elif scheme.activations == "none":
+            elif scheme.activations == "none" and item.node != _TABLE:
                 engine.add_weight_only_config(scope, kind, num_bits=bits, granularity=shared)
-            elif scheme.activations == "dynamic":
+            elif scheme.activations in ("dynamic", "none"):
                 engine.add_dynamic_config(scope, kind, num_bits=bits, granularity=shared)
             else:
                 static = True

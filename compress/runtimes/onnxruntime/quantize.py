@@ -61,7 +61,7 @@ def quantize(lowered: Lowered, scheme: QuantScheme, ranges: Ranges | None, targe
     if scheme.dtype == "float16" and not scheme.rules:
         return compute_halves(lowered, scheme) if computes_halves(target) else store_halves(lowered, draft, scheme)
     scaled = _scaled(draft.graph)
-    parts, reasons = chosen(lowered, scheme, lambda item, use: _refusal(item, use, scaled))
+    parts, reasons = chosen(lowered, scheme, lambda item, use: _refusal(item, use, scaled, target))
     if any(part.scheme.activations == "static" for part in parts) and ranges is None:
         raise InternalError("static quantization without ranges", "")
     if any(part.scheme.activations == "static" for part in parts):
@@ -97,7 +97,7 @@ def _realise(
     if scheme.dtype == "int4":
         return store_blocks(draft, layers, scheme.block_size, integer=scheme.activations == "dynamic", reasons=reasons)
     if scheme.activations == "none":
-        return store_integers(draft, layers, scheme.granularity, reasons)
+        return store_integers(draft, layers, scheme, reasons)
     flavour = FLAVOURS[target.flavour]
     seven_bits = adds_in_16_bits(target.cpu) and target.flavour == "cpu"
     per_channel = scheme.granularity == "channel"
@@ -117,9 +117,11 @@ def _realise(
     return done, [said, f"activations {flavour.activations}, ranges: {ranges.source}"]
 
 
-def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str]) -> str:
+def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str], target: Target) -> str:
     """Why a layer cannot become what the scheme asks for."""
     kind = item.layer.operator
+    if kind == "embedding" and (target.flavour, target.provider) != ("cpu", "cpu"):
+        return "a table stays float where a GPU computes: it multiplies nothing"
     if scheme.dtype == "float16" or (scheme.dtype == "int8" and scheme.activations == "none"):
         return ""
     if scheme.dtype == "int4":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.recipe import QuantScheme
-from compress.runtimes.base import Lowered, Part, Placed, matched, nothing, outcomes
+from compress.runtimes.base import Lowered, Part, Placed, matched, nothing, outcomes, tables_note
 from compress.runtimes.onnxruntime.blocks import pack
 from compress.runtimes.onnxruntime.draft import Draft
 from compress.runtimes.onnxruntime.edit import drop_unread, put_instead, separate_weights
@@ -62,18 +62,26 @@ def store_weights_as_halves(draft: Draft, layers: list[Placed]) -> tuple[Placed,
 
 
 def store_integers(
-    draft: Draft, layers: list[Placed], granularity: str, reasons: dict[str, str]
+    draft: Draft, layers: list[Placed], scheme: QuantScheme, reasons: dict[str, str]
 ) -> tuple[tuple[Placed, ...], list[str]]:
     """Stores weights as int8 with a scale a channel, or one; a cast and a product widen them when the file is opened.
 
-    Not by DequantizeLinear, which ONNX Runtime leaves in the graph and carries out at every call.
+    Not by DequantizeLinear, which ONNX Runtime leaves in the graph and carries out at every call. Of a table only the
+    rows that were looked up are widened, at every call.
     """
     from onnx import TensorProto, helper
 
+    granularity = scheme.granularity
     separate_weights(draft.proto, [item.node for item in layers])
     weights, held = _weights(draft, layers), draft.constants()
+    by_name = {node.name: node for node in draft.graph.node}
+    tables = [item for item in layers if by_name[item.node].op_type == "Gather"]
+    for item in tables:
+        _look_up(draft, by_name[item.node], granularity)
     nodes, done, seen = [], [], set()
     for item in layers:
+        if item in tables:
+            continue
         name = weights[item.node]
         array = draft.array(held[name])
         if array.size < SMALLEST:
@@ -92,8 +100,35 @@ def store_integers(
         nodes.append(helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name], name=f"{name}.scaled"))
     draft.remove(seen)
     draft.first(nodes)
-    said = f"weights stored as int8 per {granularity} and widened when the file is opened; arithmetic is float32"
-    return tuple(done), [said]
+    drop_unread(draft.graph)
+    notes = [f"weights stored as int8 per {granularity} and widened when the file is opened; arithmetic is float32"]
+    if tables:
+        notes = [*(notes if done else []), tables_note("row" if granularity == "channel" else "table")]
+    return (*done, *tables), notes
+
+
+def _look_up(draft: Draft, node: Any, granularity: str) -> None:
+    """Lets a look-up fetch integers and what their steps are worth, and widen them."""
+    from onnx import TensorProto, helper
+
+    table, rows = node.input[:2]
+    stored, output = f"{table}.rows", node.output[0]
+    if stored not in draft.constants():
+        steps, scale = rounded(draft.array(draft.constants()[table]), 0 if granularity == "channel" else None, 127)
+        draft.constant(steps, stored)
+        draft.constant(scale if granularity == "channel" else scale.reshape(()), f"{stored}.scale")
+    parts = [
+        helper.make_node("Gather", [stored, rows], [f"{output}.int8"], name=node.name, axis=0),
+        helper.make_node(
+            "Cast", [f"{output}.int8"], [f"{output}.wide"], name=f"{node.name}.wide", to=TensorProto.FLOAT
+        ),
+    ]
+    step = f"{stored}.scale"
+    if granularity == "channel":
+        step = f"{output}.step"
+        parts.append(helper.make_node("Gather", [f"{stored}.scale", rows], [step], name=f"{node.name}.step", axis=0))
+    parts.append(helper.make_node("Mul", [f"{output}.wide", step], [output], name=f"{node.name}.scaled"))
+    put_instead(draft.graph, node, parts)
 
 
 def store_blocks(

@@ -44,4 +44,6 @@ INTERPRETER = Interpreter(
     newest={name: version for version, names in _NEWEST.items() for name in names.split()},
     # Of such a weight it takes the scale for zero: the product is lost and the bias is left, without a word.
     dynamic_products_per_channel=False,
+    # Of a table it takes the first row's scale for all.
+    tables_per_row=False,
 )

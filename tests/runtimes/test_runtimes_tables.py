@@ -1,0 +1,138 @@
+"""Large tables of embeddings become integers; small ones stay float, and products that share a table stay right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from inside import holds
+from tiny_models import answers, built, engine, exported, sqnr_db, target
+from torch import nn
+
+from compress.calibrate import calibrate
+from compress.model.layers import layers
+from compress.recipe import BUILTIN_SCHEMES
+from compress.runtimes.base import SMALL_TABLE, SMALLEST_TABLE
+
+ROWS, WIDTH = 1100, 64
+WITH_TABLES = ("onnxruntime", "litert", "tflite_runtime")
+INTEGERS = ("int8-static", "int8-dynamic", "int8-weights", "int4-dynamic")
+
+
+class Tokens(nn.Module):
+    """A large table, whose rows differ a thousandfold in size, a small one, and two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = nn.Embedding(ROWS, WIDTH)
+        self.small = nn.Embedding(8, WIDTH)
+        self.hidden = nn.Linear(WIDTH, WIDTH)
+        self.out = nn.Linear(WIDTH, 3)
+        with torch.no_grad():
+            self.large.weight *= torch.logspace(-3, 0, ROWS)[:, None]
+
+    def forward(self, ids, kinds):
+        read = nn.functional.layer_norm(self.large(ids), (WIDTH,)) + self.small(kinds)
+        return self.out(torch.relu(self.hidden(read)).mean(dim=1))
+
+
+class Tied(nn.Module):
+    """Scores of every row of the table that was looked up in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(ROWS, WIDTH)
+
+    def forward(self, ids):
+        return nn.functional.linear(self.table(ids).mean(dim=1), self.table.weight)
+
+
+def tokens():
+    random = np.random.default_rng(0)
+    rows = {"ids": random.integers(0, ROWS, (64, 12)), "kinds": random.integers(0, 8, (64, 12))}
+    return exported(built(Tokens), rows), rows
+
+
+def quantized(runtime, model, rows, scheme, **changed):
+    lowered = engine(runtime).lower(model)
+    scheme = BUILTIN_SCHEMES[scheme].model_copy(update=changed)
+    return lowered, engine(runtime).quantize(lowered, scheme, calibrate(model, [rows]), target(runtime))
+
+
+@pytest.mark.parametrize("scheme", INTEGERS)
+@pytest.mark.parametrize("runtime", WITH_TABLES)
+@pytest.mark.usefixtures("tflite_runtime")
+def test_a_large_table_becomes_integers_by_any_integer_scheme(runtime, scheme):
+    model, rows = tokens()
+    lowered, file = quantized(runtime, model, rows, scheme)
+    found = {item.layer: item for item in file.outcomes}
+    assert ROWS * WIDTH >= SMALLEST_TABLE
+    assert (found["large"].precision, found["large"].reason) == ("int8", "")
+    assert (found["small"].precision, found["small"].reason) == ("float32", SMALL_TABLE)
+    large = next(layer for layer in layers(model) if layer.name == "large")
+    assert not holds(runtime, file.data, model, large, np.float32)
+    assert holds(runtime, file.data, model, large, np.int8)
+    assert len(lowered.data) - len(file.data) > 2.9 * ROWS * WIDTH
+    shared = "table" if runtime == "tflite_runtime" else "row"
+    assert f"tables int8 with a scale a {shared}, widened row by row when they are looked up" in file.notes
+
+
+@pytest.mark.parametrize(("scheme", "floor_db"), [("int8-static", 30), ("int8-dynamic", 30), ("int8-weights", 35)])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_rows_of_any_size_keep_their_digits(runtime, scheme, floor_db):
+    """A layer normalisation brings rows to one size: one scale for the table would leave zeros of the small ones."""
+    model, rows = tokens()
+    _, file = quantized(runtime, model, rows, scheme)
+    assert sqnr_db(model.run(rows)["output"], answers(runtime, file.data, rows)["output"]) > floor_db
+
+
+@pytest.mark.usefixtures("tflite_runtime")
+def test_the_old_interpreter_gets_the_scale_that_it_reads():
+    model, rows = tokens()
+    module = built(Tokens)
+    with torch.no_grad():
+        module.large.weight /= torch.logspace(-3, 0, ROWS)[:, None]
+    model = exported(module, rows)
+    _, file = quantized("tflite_runtime", model, rows, "int8-dynamic")
+    assert sqnr_db(model.run(rows)["output"], answers("tflite_runtime", file.data, rows)["output"]) > 25
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_one_scale_a_tensor_is_one_for_the_table(runtime):
+    model, rows = tokens()
+    _, file = quantized(runtime, model, rows, "int8-weights", name="mine", granularity="tensor")
+    assert "tables int8 with a scale a table, widened row by row when they are looked up" in file.notes
+    # Rows a thousandth of the largest are lost; what comes out is still of the right form.
+    assert np.isfinite(answers(runtime, file.data, rows)["output"]).all()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_a_table_may_be_left_out(runtime):
+    model, rows = tokens()
+    _, file = quantized(runtime, model, rows, "int8-dynamic", name="mine", exclude=("large",))
+    found = {item.layer: item for item in file.outcomes}
+    assert (found["large"].precision, found["large"].reason) == ("float32", "excluded by 'large'")
+    large = next(layer for layer in layers(model) if layer.name == "large")
+    assert holds(runtime, file.data, model, large, np.float32)
+
+
+@pytest.mark.parametrize("scheme", ["int8-dynamic", "int8-weights"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_a_table_that_is_also_multiplied_by(runtime, scheme):
+    rows = {"ids": np.random.default_rng(1).integers(0, ROWS, (32, 5))}
+    model = exported(built(Tied), rows)
+    _, file = quantized(runtime, model, rows, scheme)
+    assert {item.precision for item in file.outcomes} == {"int8"}
+    assert sqnr_db(model.run(rows)["output"], answers(runtime, file.data, rows)["output"]) > 30
+
+
+def test_a_file_for_a_gpu_keeps_its_tables():
+    model, rows = tokens()
+    engine_ = engine("onnxruntime")
+    place = target("onnxruntime").model_copy(update={"flavour": "tensorrt"})
+    file = engine_.quantize(engine_.lower(model), BUILTIN_SCHEMES["int8-static"], calibrate(model, [rows]), place)
+    large = next(item for item in file.outcomes if item.layer == "large")
+    assert (large.precision, large.reason) == (
+        "float32",
+        "a table stays float where a GPU computes: it multiplies nothing",
+    )
