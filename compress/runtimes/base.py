@@ -38,6 +38,8 @@ class Placed:
         fused: Whether the activation behind the layer is part of what leaves.
         activation: Name of a separate node that applies the activation, if it is one.
         gain: Constant by which the converter scaled the weight, and so the layer's output.
+        shift: Smallest and largest constant, of all channels, that the converter added to the layer's output.
+        clip: Bounds of an activation that became part of what leaves, and that is none of the layer's.
         reads: Value of the graph that the node reads; empty where it is the layer's own input.
     """
 
@@ -48,7 +50,22 @@ class Placed:
     fused: bool = False
     activation: str | None = None
     gain: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    clip: tuple[float, float] | None = None
     reads: str = ""
+
+    @property
+    def is_layers_output(self) -> bool:
+        """Whether what leaves is the layer's own value, or that behind its activation."""
+        return self.gain == 1 and self.shift == (0.0, 0.0) and self.clip is None
+
+    def range_out(self, ranges: Ranges) -> tuple[float, float]:
+        """Returns the range of what leaves; it contains zero."""
+        low, high = ranges.of(self.layer.output if self.fused else self.layer.node)
+        low, high = low * self.gain + self.shift[0], high * self.gain + self.shift[1]
+        if self.clip is not None:
+            low, high = (min(max(bound, self.clip[0]), self.clip[1]) for bound in (low, high))
+        return min(low, 0.0), max(high, 0.0)
 
     @property
     def value_in(self) -> str:

@@ -218,3 +218,55 @@ def test_lowering_and_quantizing_print_nothing(capfd, workshop):
     file = engine("litert").lower(exported(nn.Linear(3, 2).eval(), {"input": np.zeros((2, 3), np.float32)}))
     quantized(file, DYNAMIC)
     assert capfd.readouterr() == ("", "")
+
+
+class Gate(nn.Module):
+    """A hard sigmoid becomes a bias that is larger by 3, a ReLU6 in the layer, and a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.out = nn.Linear(8, 4)
+        with torch.no_grad():
+            self.gate.bias -= 4  # shut for the most part: what the layer gives lies below what leaves
+
+    def forward(self, x):
+        maps = torch.relu(self.first(x))
+        return self.out((maps * nn.functional.hardsigmoid(self.gate(maps))).mean(dim=(2, 3)))
+
+
+class Shifted(nn.Module):
+    """A constant behind a layer becomes part of its bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        return self.second(torch.nn.functional.silu(self.first(x) + 20.0)).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(("factory", "layer"), [(Gate, "gate"), (Shifted, "first")])
+def test_what_the_converter_folded_into_a_layer_is_in_its_range(factory, layer):
+    rows = {"x": normal(3, 8, 8)(np.random.default_rng(3), 64)}
+    model = exported(built(factory), rows)
+    ranges, lowered = calibrate(model, [rows]), engine("litert").lower(model)
+    placed = next(item for item in lowered.placed if item.layer.name == layer)
+    assert not placed.is_layers_output
+    float_answers = answers("litert", lowered.data, rows)["output"]
+    got = answers("litert", quantized(lowered, STATIC, ranges).data, rows)["output"]
+    assert sqnr_db(model.run(rows)["output"], float_answers) > 80
+    assert sqnr_db(model.run(rows)["output"], got) > 25
+    if factory is Gate:
+        assert placed.clip == (0.0, 6.0)
+        low, high = placed.range_out(ranges)
+        assert low == 0.0
+        assert high == pytest.approx(min(6.0, ranges.of(placed.layer.node)[1] + 3), abs=1e-4)
+    assert placed.shift == pytest.approx((3.0, 3.0) if factory is Gate else (20.0, 20.0), abs=1e-4)
+
+
+def test_a_layer_that_the_converter_left_alone_gives_its_own_value(workshop):
+    for name in ("mlp", "conv"):
+        assert all(item.is_layers_output for item in workshop.lowered("litert", name).placed)

@@ -47,13 +47,16 @@ def export(model: Model) -> Lowered:
         operator = graph.operators[position]
         name, at = WEIGHTED[code(flat, operator)]
         at_input = 1 - at if name in LOOK_UPS else 0
+        clip = fused_activation(operator)
         placed[position] = Placed(
             layer=match.layer,
             node=name,
             input=text(graph.tensors[operator.inputs[at_input]].name),
             output=text(graph.tensors[operator.outputs[0]].name),
-            fused=fused_activation(operator),
+            fused=clip is not None and match.layer.fused is not None,
             gain=match.gain,
+            shift=_shift(model, flat, operator, match),
+            clip=clip if match.layer.fused is None else None,
             reads=match.reads,
         )
     return Lowered(
@@ -139,6 +142,24 @@ def _place(model: Model, flat: Any) -> tuple[dict[int, _Match], tuple[tuple[Laye
         else:
             missing.append((layer, "the converter folded it into other operators"))
     return dict(sorted(found.items())), tuple(missing)
+
+
+def _shift(model: Model, flat: Any, operator: Any, match: _Match) -> tuple[float, float]:
+    """The smallest and the largest constant that the converter added to a bias: a hard sigmoid's 3, for instance.
+
+    A layer that reads a normalised value has that value's shift in its bias, and gives what it gave.
+    """
+    inputs = [int(index) for index in operator.inputs]
+    if match.reads or match.layer.operator == "embedding" or len(inputs) < 3 or inputs[2] < 0:
+        return 0.0, 0.0
+    held = constant(flat, inputs[2])
+    if held is None:
+        return 0.0, 0.0
+    own = state(model.program)[match.layer.bias].detach().float().numpy() if match.layer.bias else np.float32(0)
+    added = held - np.float32(match.gain) * own
+    if np.abs(added).max() <= 1e-5 * max(1.0, np.abs(held).max()):
+        return 0.0, 0.0
+    return float(added.min()), float(added.max())
 
 
 def _layouts(weight: NDArray[np.float32]) -> list[NDArray[np.float32]]:

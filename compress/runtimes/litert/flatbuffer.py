@@ -16,6 +16,8 @@ WEIGHTED = {
     36: ("GATHER", 0),
 }
 DEQUANTIZE = 6
+# ReLU, ReLU between -1 and 1, ReLU6, by the schema's numbers.
+_BOUNDS = {1: (0.0, float(np.finfo(np.float32).max)), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 # Tensor types of the schema.
 INT32, INT8 = 2, 9
 # Those of them that look up rows of it by index.
@@ -51,9 +53,9 @@ def constant(flat: Any, index: int) -> NDArray[np.float32] | None:
     return np.frombuffer(np.asarray(data, dtype=np.uint8).tobytes(), dtype=np.float32)
 
 
-def fused_activation(operator: Any) -> bool:
-    """Whether a clipping activation is part of the operator."""
-    return bool(getattr(operator.builtinOptions, "fusedActivationFunction", 0))
+def fused_activation(operator: Any) -> tuple[float, float] | None:
+    """Bounds of the clipping activation that is part of the operator; None where there is none."""
+    return _BOUNDS.get(int(getattr(operator.builtinOptions, "fusedActivationFunction", 0)))
 
 
 def text(name: bytes | str | None) -> str:

@@ -45,9 +45,9 @@ def find_joined(model: Model, flat: Any, placed: Mapping[int, Placed]) -> tuple[
     for position, operator in enumerate(graph.operators):
         kind, made = code(flat, operator), int(operator.outputs[0])
         given = [int(index) for index in operator.inputs]
-        layer = placed[position].layer if position in placed and placed[position].gain == 1 else None
+        layer = placed[position].layer if position in placed and placed[position].is_layers_output else None
         if layer is not None and "conv" in layer.operator:
-            values[made] = layer.output if fused_activation(operator) else layer.node
+            values[made] = layer.output if placed[position].fused else layer.node
         elif kind == _ADD and (join := pending.get((2, frozenset(values.get(index, "") for index in given)))):
             values[made] = join.output if fused_activation(operator) else join.node
             add("ADD", given, made)

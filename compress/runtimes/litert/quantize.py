@@ -208,10 +208,9 @@ def _ranges_by_tensor(
     shapes = {text(tensor.name): len(tensor.shape) for tensor in read(data).subgraphs[0].tensors}
     merged: dict[str, tuple[float, float]] = {}
     for item in static:
-        low, high = ranges.of(item.layer.output if item.fused else item.layer.node)
         for name, (new_low, new_high) in (
             (item.input, ranges.of(item.value_in)),
-            (item.output, (low * item.gain, high * item.gain)),
+            (item.output, item.range_out(ranges)),
         ):
             old_low, old_high = merged.get(name, (new_low, new_high))
             merged[name] = (min(old_low, new_low), max(old_high, new_high))
