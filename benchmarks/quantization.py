@@ -7,7 +7,7 @@
 Same weights, same calibration rows, same test rows; all files of a case run in the same ONNX Runtime with one thread,
 each in turns with the float32 file within a process, by processor time. A tool that does not install or fails stands in
 the table with its reason. Figures are kept in quantization.json, by case and by whether the processor has a dot product
-of 8-bit numbers, so that a case can be measured again alone; quantization.md is written from them.
+of 8-bit numbers, so that a case, or a tool in it, can be measured again alone; quantization.md is written from them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> int:
     for name in options.cases:
         print(f"{name}: preparing", flush=True)
         try:
-            kept[_key(name)] = _case(name, options)
+            kept[_key(name)] = _merged(kept.get(_key(name), {}), _case(name, options))
         except (OSError, CompressError) as error:
             print(f"{name}: skipped: {error}", file=sys.stderr)
             continue
@@ -69,6 +69,12 @@ def main() -> int:
 def _key(name: str) -> str:
     """A case on such a processor: integers are another story where pairs of products are added in 16 bits."""
     return f"{name}, {'without' if adds_in_16_bits('native') else 'with'} dot products"
+
+
+def _merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what was found with the tools that were measured before on the same rows and processor."""
+    same = all(before.get(key) == found[key] for key in ("rows", "cpu"))
+    return {**found, "tools": {**before["tools"], **found["tools"]}} if same else found
 
 
 def _try_install(name: str, envs: Path) -> None:
