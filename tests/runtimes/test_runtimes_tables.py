@@ -10,7 +10,9 @@ from tiny_models import answers, built, engine, exported, sqnr_db, target
 from torch import nn
 
 from compress.calibrate import calibrate
+from compress.model.core import Signature, TensorInfo
 from compress.model.layers import layers
+from compress.model.onnx_file import OnnxFile
 from compress.recipe import BUILTIN_SCHEMES
 from compress.runtimes.base import SMALL_TABLE, SMALLEST_TABLE
 
@@ -124,6 +126,39 @@ def test_a_table_that_is_also_multiplied_by(runtime, scheme):
     _, file = quantized(runtime, model, rows, scheme)
     assert {item.precision for item in file.outcomes} == {"int8"}
     assert sqnr_db(model.run(rows)["output"], answers(runtime, file.data, rows)["output"]) > 30
+
+
+@pytest.mark.parametrize(("axis", "precision"), [(0, "int8"), (1, "float32")])
+def test_a_file_from_elsewhere_may_look_up_columns(axis, precision):
+    import onnx
+    from onnx import helper, numpy_helper
+
+    random = np.random.default_rng(2)
+    table = random.standard_normal((ROWS, WIDTH)).astype(np.float32)
+    weight = random.standard_normal((WIDTH if axis == 0 else ROWS, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["read"], name="look", axis=axis),
+        *([helper.make_node("Transpose", ["read"], ["turned"], name="turn", perm=[1, 0])] if axis else []),
+        helper.make_node("MatMul", ["turned" if axis else "read", "weight"], ["output"], name="product"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "columns",
+        [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weight, "weight")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    data = proto.SerializeToString()
+    signature = Signature((TensorInfo("ids", (), "int64"),), (TensorInfo("output", (4,), "float32"),))
+    lowered = engine("onnxruntime").take(OnnxFile(data, signature, ("test",), ()))
+    file = engine("onnxruntime").quantize(lowered, BUILTIN_SCHEMES["int8-weights"], None, target("onnxruntime"))
+    look = next(item for item in file.outcomes if item.operator == "embedding")
+    assert look.precision == precision
+    assert look.reason == ("" if axis == 0 else "it does not look up whole rows")
+    rows = {"ids": random.integers(0, WIDTH, 16)}
+    wanted = (table[rows["ids"]] if axis == 0 else table[:, rows["ids"]].T) @ weight
+    assert sqnr_db(wanted, answers("onnxruntime", file.data, rows)["output"]) > 30
 
 
 def test_a_file_for_a_gpu_keeps_its_tables():

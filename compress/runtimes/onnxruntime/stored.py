@@ -75,12 +75,14 @@ def store_integers(
     separate_weights(draft.proto, [item.node for item in layers])
     weights, held = _weights(draft, layers), draft.constants()
     by_name = {node.name: node for node in draft.graph.node}
-    tables = [item for item in layers if by_name[item.node].op_type == "Gather"]
+    gathers = [item for item in layers if by_name[item.node].op_type == "Gather"]
+    tables = [item for item in gathers if not any(given.i for given in by_name[item.node].attribute)]
+    reasons.update({item.layer.name: "it does not look up whole rows" for item in gathers if item not in tables})
     for item in tables:
         _look_up(draft, by_name[item.node], granularity)
     nodes, done, seen = [], [], set()
     for item in layers:
-        if item in tables:
+        if item in gathers:
             continue
         name = weights[item.node]
         array = draft.array(held[name])
