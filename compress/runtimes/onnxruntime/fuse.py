@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,8 @@ OPSET = 23
 _IR_VERSION = 11
 _SAME_SINCE = 20
 _FLOAT = 1
+# Numbers in a constant that inference may have to read: a shape, an axis.
+_SMALL = 1024
 
 
 def fuse(lowered: Lowered) -> Lowered:
@@ -39,7 +42,7 @@ def fuse(lowered: Lowered) -> Lowered:
     if softmaxes:
         try:
             newer = _in_opset(proto)
-            typed = onnx.shape_inference.infer_shapes(newer, data_prop=True).graph
+            typed = onnx.shape_inference.infer_shapes(_without_weights(newer), data_prop=True).graph
             softmaxes = [node for node in newer.graph.node if node.op_type == "Softmax" and not node.domain]
             masks: dict[tuple[str, str, Shape], str] = {}
             for softmax in softmaxes:
@@ -50,6 +53,8 @@ def fuse(lowered: Lowered) -> Lowered:
     if fused:
         drop_unread(newer.graph)
         proto = newer
+    elif softmaxes:
+        proto = onnx.load_from_string(lowered.data)
     if not _sums(proto.graph) and not fused:
         return lowered
     notes = lowered.notes
@@ -64,7 +69,7 @@ def fuse(lowered: Lowered) -> Lowered:
 
 
 def _in_opset(proto: Any) -> Any:
-    """Returns a copy in the opset that has attention.
+    """Returns a model in the opset that has attention: the same one, changed, wherever that can be.
 
     Between 20 and that one only `GroupNormalization` got another meaning. Other cases are left to onnx's converter,
     which copies every weight more than once.
@@ -73,15 +78,33 @@ def _in_opset(proto: Any) -> Any:
 
     version = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
     if version >= OPSET:
-        return type(proto).FromString(proto.SerializeToString())
+        return proto
     if version < _SAME_SINCE or any(node.op_type == "GroupNormalization" for node in proto.graph.node):
         return onnx.version_converter.convert_version(proto, OPSET)
-    newer = type(proto).FromString(proto.SerializeToString())
-    for item in newer.opset_import:
+    for item in proto.opset_import:
         if item.domain in ("", "ai.onnx"):
             item.version = OPSET
-    newer.ir_version = max(newer.ir_version, _IR_VERSION)
-    return newer
+    proto.ir_version = max(proto.ir_version, _IR_VERSION)
+    return proto
+
+
+def _without_weights(proto: Any) -> Any:
+    """Returns a copy whose large constants are inputs: shapes follow from theirs, and inference copies all it gets."""
+    import onnx
+    from onnx import helper
+
+    graph = proto.graph
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    light.graph.name = graph.name
+    for field in ("node", "input", "output", "value_info"):
+        getattr(light.graph, field).extend(getattr(graph, field))
+    given = {item.name for item in graph.input}
+    for item in graph.initializer:
+        if math.prod(item.dims) <= _SMALL:
+            light.graph.initializer.append(item)
+        elif item.name not in given:
+            light.graph.input.append(helper.make_tensor_value_info(item.name, item.data_type, item.dims))
+    return light
 
 
 def _sums(graph: Any) -> int:
