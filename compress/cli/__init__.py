@@ -100,10 +100,11 @@ def compress_and_export(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
-    # Before torch is loaded. Where other work wants the cores, too, threads that spin while they wait for each other
-    # made the calibration of a small MobileNet 25 times as slow. Workers that time something do not inherit it.
+    # Before torch is loaded. GNU's threads spin for milliseconds while they wait for each other: where other work wants
+    # the cores, too, that made the calibration of a small MobileNet 25 times as slow. So few rounds cost an idle machine
+    # little (0 to 5 % measured, "passive" 30 %). Workers that time something do not inherit it.
     if not _WAITING.intersection(os.environ):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ["GOMP_SPINCOUNT"] = "10000"
     with _ending_on_sigterm(), warnings.catch_warnings():
         # Torch warns of itself whenever it copies an exported graph.
         warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
