@@ -101,8 +101,8 @@ def compress_and_export(arguments: Sequence[str] | None = None) -> None:
 
 def _run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     # Before torch is loaded. GNU's threads spin for milliseconds while they wait for each other: where other work wants
-    # the cores, too, that made the calibration of a small MobileNet 25 times as slow. So few rounds cost an idle machine
-    # little (0 to 5 % measured, "passive" 30 %). Workers that time something do not inherit it.
+    # the cores, that made the calibration of a small MobileNet 25 times as slow. So few rounds cost an idle machine
+    # little (0 to 5 %, "passive" 30 %). Workers that time something do not inherit it.
     if not _WAITING.intersection(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "10000"
     with _ending_on_sigterm(), warnings.catch_warnings():
