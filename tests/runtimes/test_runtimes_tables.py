@@ -13,7 +13,7 @@ from compress.calibrate import calibrate
 from compress.model.core import Signature, TensorInfo
 from compress.model.layers import layers
 from compress.model.onnx_file import OnnxFile
-from compress.recipe import BUILTIN_SCHEMES
+from compress.recipe import BUILTIN_SCHEMES, LayerRule
 from compress.runtimes.base import SMALL_TABLE, SMALLEST_TABLE
 
 ROWS, WIDTH = 1100, 64
@@ -49,10 +49,10 @@ class Tied(nn.Module):
         return nn.functional.linear(self.table(ids).mean(dim=1), self.table.weight)
 
 
-def tokens():
+def tokens(module=None):
     random = np.random.default_rng(0)
     rows = {"ids": random.integers(0, ROWS, (64, 12)), "kinds": random.integers(0, 8, (64, 12))}
-    return exported(built(Tokens), rows), rows
+    return exported(module or built(Tokens), rows), rows
 
 
 def quantized(runtime, model, rows, scheme, **changed):
@@ -90,11 +90,10 @@ def test_rows_of_any_size_keep_their_digits(runtime, scheme, floor_db):
 
 @pytest.mark.usefixtures("tflite_runtime")
 def test_the_old_interpreter_gets_the_scale_that_it_reads():
-    model, rows = tokens()
     module = built(Tokens)
     with torch.no_grad():
         module.large.weight /= torch.logspace(-3, 0, ROWS)[:, None]
-    model = exported(module, rows)
+    model, rows = tokens(module)
     _, file = quantized("tflite_runtime", model, rows, "int8-dynamic")
     assert sqnr_db(model.run(rows)["output"], answers("tflite_runtime", file.data, rows)["output"]) > 25
 
@@ -171,3 +170,13 @@ def test_a_file_for_a_gpu_keeps_its_tables():
         "float32",
         "a table stays float where a GPU computes: it multiplies nothing",
     )
+
+
+def test_a_rule_may_halve_the_table_of_a_file_for_a_gpu():
+    model, rows = tokens()
+    engine_ = engine("onnxruntime")
+    place = target("onnxruntime").model_copy(update={"flavour": "tensorrt"})
+    halved = (LayerRule(layers=("large",), use="float16"),)
+    scheme = BUILTIN_SCHEMES["int8-static"].model_copy(update={"name": "mine", "rules": halved})
+    file = engine_.quantize(engine_.lower(model), scheme, calibrate(model, [rows]), place)
+    assert next(item.precision for item in file.outcomes if item.layer == "large") == "float16"

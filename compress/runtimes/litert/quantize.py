@@ -136,10 +136,11 @@ def _run(
             bits = 4 if scheme.dtype == "int4" else 8
             if scheme.dtype == "float16":
                 engine.update_quantization_recipe(scope, kind, _half(qtyping), AlgorithmName.FLOAT_CASTING)
-            elif scheme.activations == "none" and item.node != _TABLE:
-                engine.add_weight_only_config(scope, kind, num_bits=bits, granularity=shared)
-            elif scheme.activations in ("dynamic", "none"):
+            elif scheme.activations == "dynamic" or item.node == _TABLE:
+                # A look-up reads integers itself; weight-only would widen the whole table.
                 engine.add_dynamic_config(scope, kind, num_bits=bits, granularity=shared)
+            elif scheme.activations == "none":
+                engine.add_weight_only_config(scope, kind, num_bits=bits, granularity=shared)
             else:
                 static = True
                 engine.add_static_config(scope, kind, 8, bits, weight_granularity=shared)

@@ -97,7 +97,7 @@ def _realise(
     if scheme.dtype == "int4":
         return store_blocks(draft, layers, scheme.block_size, integer=scheme.activations == "dynamic", reasons=reasons)
     if scheme.activations == "none":
-        return store_integers(draft, layers, scheme, reasons)
+        return store_integers(draft, layers, scheme.granularity, reasons)
     flavour = FLAVOURS[target.flavour]
     seven_bits = adds_in_16_bits(target.cpu) and target.flavour == "cpu"
     per_channel = scheme.granularity == "channel"
@@ -120,7 +120,7 @@ def _realise(
 def _refusal(item: Placed, scheme: QuantScheme, scaled: set[str], target: Target) -> str:
     """Why a layer cannot become what the scheme asks for."""
     kind = item.layer.operator
-    if kind == "embedding" and (target.flavour, target.provider) != ("cpu", "cpu"):
+    if kind == "embedding" and scheme.dtype == "int8" and (target.flavour, target.provider) != ("cpu", "cpu"):
         return "a table stays float where a GPU computes: it multiplies nothing"
     if scheme.dtype == "float16" or (scheme.dtype == "int8" and scheme.activations == "none"):
         return ""

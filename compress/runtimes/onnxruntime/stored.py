@@ -62,7 +62,7 @@ def store_weights_as_halves(draft: Draft, layers: list[Placed]) -> tuple[Placed,
 
 
 def store_integers(
-    draft: Draft, layers: list[Placed], scheme: QuantScheme, reasons: dict[str, str]
+    draft: Draft, layers: list[Placed], granularity: str, reasons: dict[str, str]
 ) -> tuple[tuple[Placed, ...], list[str]]:
     """Stores weights as int8 with a scale a channel, or one; a cast and a product widen them when the file is opened.
 
@@ -71,7 +71,6 @@ def store_integers(
     """
     from onnx import TensorProto, helper
 
-    granularity = scheme.granularity
     separate_weights(draft.proto, [item.node for item in layers])
     weights, held = _weights(draft, layers), draft.constants()
     by_name = {node.name: node for node in draft.graph.node}
